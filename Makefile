@@ -1,0 +1,29 @@
+# make demo   from nothing to a searched corpus        make test   every check, from nothing
+# make lab    the course in JupyterLab                 make export what to run after editing a notebook
+# Each does its own set-up in .venv. Another Python: make demo PYTHON=python3.12
+PYTHON ?= python3
+export PYTHON
+
+.PHONY: demo test lab export hooks clean
+
+demo:
+	@sh .ci/setup run
+	@.venv/bin/two-towers demo
+
+test:
+	@sh .ci/setup dev
+	@.venv/bin/python .ci/test.py
+
+lab:
+	@sh .ci/setup dev
+	@.venv/bin/jupyter lab --FileContentsManager.pre_save_hook=nbdev.clean.clean_jupyter nbs/00_start.ipynb
+
+export:
+	@sh .ci/setup dev
+	@.venv/bin/nbdev_clean && .venv/bin/nbdev_export && .venv/bin/python .ci/make_tests.py
+
+hooks:
+	@sh .ci/hooks
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
