@@ -1,6 +1,6 @@
-"""Tests from notebook cells: `#| test NAME` becomes `def test_NAME()` in tests/test_MODULE.py, below `#| test_imports` cells.
+"""Tests from notebook cells: `#| test NAME` becomes `def test_NAME()` below the `#| test_imports` cells.
 
-    python .ci/make_tests.py [--check] [ROOT]     --check writes nothing and fails where tests/ is not in step
+Run `.ci/make_tests.py [--check] [ROOT]`: --check writes nothing and fails where tests/ is not in step.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def render(path: Path, where: str) -> tuple[str, str] | None:
                 raise ValueError(f"{at}: '#| {key}' is neither '#| test NAME' nor '#| test_imports'")
     if tests and not module:
         raise ValueError(f"{where}: it has tests, but no '#| default_exp MODULE' that they belong to")
-    doc = f'{MARK} from {where}: edit the notebook, not this file."""'
-    return (f"test_{module}.py", "\n\n".join([doc, *imports]) + "\n\n\n" + "\n\n".join(tests.values())) if tests else None
+    parts = [f'{MARK} from {where}: edit the notebook, not this file."""', *imports]
+    return (f"test_{module}.py", "\n\n".join(parts) + "\n\n\n" + "\n\n".join(tests.values())) if tests else None
 
 
 def main(check: bool, root: Path) -> int:

@@ -1,6 +1,6 @@
 """Every check of the project, in order: drift, ruff, each notebook in a process of its own, pytest.
 
-    python .ci/test.py          all of it; a failed check does not hide the next ones
+A failed check does not hide the next ones; 'N passed, N failed' is the last line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def notebooks(root: Path = ROOT) -> list[Path]:
 
 
 def drift() -> list[str]:
-    """Cleans, exports and generates in a copy and says what came out otherwise: one line a file, nothing changed here."""
+    """Cleans and exports in a copy, so that nothing changes here; a line for each file that came out otherwise."""
     with tempfile.TemporaryDirectory() as tmp:
         copy, said = Path(tmp) / "copy", []
         copy.mkdir()
@@ -50,13 +50,15 @@ def drift() -> list[str]:
             if done.returncode:
                 said.append(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
         for folder in ("nbs", "two_towers"):
-            names = {p.relative_to(base) for base in (ROOT, copy) for p in (base / folder).rglob("*") if p.is_file()}
-            for name in sorted(n for n in names if n.suffix in (".ipynb", ".py") and ".ipynb_checkpoints" not in n.parts):
+            found = ((base, p) for base in (ROOT, copy) for p in (base / folder).rglob("*.*"))
+            names = {p.relative_to(base) for base, p in found if p.suffix in (".ipynb", ".py")}
+            for name in sorted(n for n in names if ".ipynb_checkpoints" not in n.parts):
                 here, there = ROOT / name, copy / name
                 if not there.exists() or not here.exists() or here.read_bytes() != there.read_bytes():
                     why = "not clean" if folder == "nbs" else "not what the notebooks export"
                     said.append(f"{name.as_posix()} is {why}: run `make export`")
-        made = subprocess.run([sys.executable, ROOT / ".ci/make_tests.py", "--check"], capture_output=True, text=True)
+        command = [sys.executable, ROOT / ".ci/make_tests.py", "--check"]
+        made = subprocess.run(command, capture_output=True, text=True)
         return said + (made.stdout + made.stderr).splitlines()
 
 
@@ -73,11 +75,12 @@ def kept() -> list[str]:
         if code and not any(c.outputs for c in code):
             said.append(f"{name} keeps no output: run it before it is committed")
         for output in (o for c in code for o in c.outputs):
-            text = "".join(str(output.get(k, "")) for k in ("text", "evalue")) + str(output.get("data", {}).get("text/plain"))
+            text = str([output.get("text"), output.get("evalue"), output.get("data", {}).get("text/plain")])
             if output.output_type == "error" or any(p in text for p in PRIVATE):
-                said.append(f"{name} keeps an error or a path of the machine that ran it: {text[:80]!r}")
-    total = sum(p.stat().st_size for p in notebooks())
-    return said + ([f"the notebooks take {total:,} bytes together; 8,000,000 is the limit"] if total > 8_000_000 else [])
+                said.append(f"{name} keeps an error or a path of the machine that ran it: {text[:80]}")
+    if (total := sum(p.stat().st_size for p in notebooks())) > 8_000_000:
+        said.append(f"the notebooks take {total:,} bytes together; 8,000,000 is the limit")
+    return said
 
 
 def ruff() -> list[str]:
@@ -89,7 +92,7 @@ def ruff() -> list[str]:
 
 
 def run_notebook(path: Path) -> tuple[str, float, str]:
-    """(name, seconds, what it said if it failed, else nothing) of one notebook, run by nbdev_test in its own process."""
+    """(name, seconds, what it said where it failed) of one notebook, run by nbdev_test in its own process."""
     start, command = time.monotonic(), [BIN / "nbdev_test", "--path", path, "--n_workers", "0"]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=LIMIT)
@@ -111,8 +114,8 @@ def pytest(counts: dict[str, int]) -> int:
     """Pytest on two workers, its counts added to ours; its exit status."""
     with tempfile.TemporaryDirectory() as tmp:
         xml = Path(tmp) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", str(AT_ONCE), f"--junitxml={xml}", "-p", "no:cacheprovider"]
-        status = subprocess.run(command, cwd=ROOT, env=environment()).returncode
+        options = ["-q", "-n", str(AT_ONCE), f"--junitxml={xml}", "-p", "no:cacheprovider"]
+        status = subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, env=environment()).returncode
         if not xml.exists():
             counts["failed"] += 1
             return status or 1
