@@ -10,6 +10,10 @@ def test_one_output_is_a_sign() -> None:
     steps = [first_step(seed, dim=1) for seed in range(200)]
     assert {round(loss, 3) for loss, _ in steps} == {0.0, 0.2, 2.2}
     assert max(gradient for _, gradient in steps) < 1e-6
+    torch.manual_seed(5)
+    a, b, q, p, n = torch.nn.Linear(10, 1), torch.nn.Linear(10, 1), *(torch.randn(1, 10) for _ in range(3))
+    pos, neg = (a(q) * b(p)).sign().item(), (a(q) * b(n)).sign().item()
+    assert pos != neg and abs(first_step(5)[0] - max(0, 0.2 - (pos - neg))) < 1e-6
     for dim in (2, 8):
         steps = [first_step(seed, dim) for seed in range(200)]
         assert all((gradient > 1e-6) == (loss > 0) for loss, gradient in steps)  # what costs, moves
@@ -37,6 +41,8 @@ def test_recall_at_1_by_hand() -> None:
     assert recall_at_1(tiny, x, x) == 1
     assert recall_at_1(tiny, x, x[[1, 0, 2, 3]]) == 0.5  # two documents swapped
     assert recall_at_1(tiny, x, torch.ones(4, 4)) == 0.25  # all alike: luck, never 100 %
+    leaning = x + torch.tensor([0, 2.0, 0, 0])[:, None] * x[0]
+    assert recall_at_1(tiny, leaning, x) == 0.75  # query 1 prefers document 0, though document 1 likes no other query more
     with pytest.raises(ValueError, match="4 queries against 3 documents"):
         recall_at_1(tiny, x, x[:3])
 
