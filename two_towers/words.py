@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['PAD', 'UNK', 'words', 'Bags', 'bags', 'ragged', 'Tokens', 'Tokenizer']
+__all__ = ['PAD', 'UNK', 'words', 'Bags', 'bags', 'joined', 'ragged', 'Tokens', 'Tokenizer']
 
 # %% ../nbs/lesson2_search/08_words.ipynb #5e781011
 class _Table(dict):
@@ -45,7 +45,7 @@ def words(text: str) -> list[str]:
         text = unicodedata.normalize("NFKC", text)
     return text.lower().translate(_TABLE).split()
 
-# %% ../nbs/lesson2_search/08_words.ipynb #c86b4806
+# %% ../nbs/lesson2_search/08_words.ipynb #5c76a2b4
 class Bags(NamedTuple):
     """A batch of texts as `nn.EmbeddingBag` reads it. There is no padding in it."""
 
@@ -68,6 +68,13 @@ def bags(ids: np.ndarray, lengths: np.ndarray) -> Bags:
     return Bags(torch.from_numpy(ids.astype(np.int64, copy=False)), torch.from_numpy(offsets.astype(np.int64, copy=False)))
 
 
+def joined(a: Bags, b: Bags) -> Bags:
+    """The texts of `a`, then those of `b`, as one batch."""
+    import torch
+
+    return Bags(torch.cat([a.ids, b.ids]), torch.cat([a.offsets, b.offsets + len(a.ids)]))
+
+
 def ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Indices of the slices `starts[i] : starts[i] + lengths[i]`, one after the other, without a Python loop.
 
@@ -77,7 +84,7 @@ def ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     shift = starts - (np.cumsum(lengths) - lengths)
     return np.arange(lengths.sum()) + np.repeat(shift, lengths)
 
-# %% ../nbs/lesson2_search/08_words.ipynb #67f65abf
+# %% ../nbs/lesson2_search/08_words.ipynb #4eff3074
 @dataclass
 class Tokens:
     """Tokenised texts in two flat arrays; row i is `ids[offsets[i]:offsets[i + 1]]`. On disk they are memory-mapped.
@@ -119,6 +126,18 @@ class Tokens:
             keys = np.unique(rows * vocab_size + self.ids[self.offsets[lo] : self.offsets[hi]])
             df += np.bincount(keys % vocab_size, minlength=vocab_size)
         return df
+
+    def mapped(self, at_least: int = 1 << 24) -> Tokens:
+        """The same tokens; `at_least` words or more move to memory-mapped files in a temporary folder that goes when they do."""
+        if len(self.ids) < at_least:
+            return self
+        import tempfile
+
+        folder = tempfile.TemporaryDirectory(prefix="two_towers_")
+        self.save(folder.name)
+        moved = Tokens.load(folder.name)
+        moved._folder = folder  # removed together with the object
+        return moved
 
     def save(self, folder: str | Path) -> None:
         """Write `ids.npy` and `offsets.npy` into `folder`, each in one step."""
