@@ -16,7 +16,8 @@ test:
 
 lab:
 	@sh .ci/setup dev
-	@.venv/bin/jupyter lab --FileContentsManager.pre_save_hook=nbdev.clean.clean_jupyter nbs/00_start.ipynb
+	@root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
+	.venv/bin/jupyter lab $$root --ServerApp.root_dir=. --FileContentsManager.pre_save_hook=nbdev.clean.clean_jupyter nbs/00_start.ipynb
 
 export:
 	@sh .ci/setup dev
