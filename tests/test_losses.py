@@ -66,6 +66,16 @@ def test_in_batch_equals_a_loop() -> None:
     assert torch.equal(mask, before)  # the caller's mask is left alone
 
 
+def test_margin_mse_equals_a_loop() -> None:
+    torch.manual_seed(6)
+    q, p, n = torch.randn(3, 6, 4)
+    teacher = torch.randn(6)
+    loop = sum((float(q[i] @ p[i]) - float(q[i] @ n[i]) - float(teacher[i])) ** 2 for i in range(6)) / 6
+    assert abs(margin_mse(q, p, n, teacher).item() - loop) < 1e-4
+    with pytest.raises(ValueError, match=r"teacher_margin \(6, 1\) for 6 queries"):
+        margin_mse(q, p, n, teacher[:, None])
+
+
 def test_gradients_equal_finite_differences() -> None:
     torch.manual_seed(3)
     q, p, n = (torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))

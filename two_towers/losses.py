@@ -170,16 +170,19 @@ def triplet_in_batch(query: Tensor, document: Tensor, margin: float = 0.2, dista
         far = torch.where(beyond.isinf(), furthest, beyond)
     return F.relu(margin + near - far).mean()
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #5a1496d2
+# %% ../nbs/lesson1_compare/02_losses.ipynb #91c77cc6
 def margin_mse(query: Tensor, positive: Tensor, negative: Tensor, teacher_margin: Tensor) -> Tensor:
     """Margin-MSE: be as sure as the teacher is. `mean((q.p - q.n - teacher_margin)^2)`, a scalar.
 
     query, positive, negative: (B, D). teacher_margin: (B,), the teacher's score of positive minus that of negative.
     Only the difference is copied: where the teacher puts its zero does not matter, but its scale has to be one that
     dot products of these vectors can reach.
+    Raises ValueError unless there is one teacher's margin for each row.
     Source: Hofstätter, Althammer, Schröder, Sertkan and Hanbury 2020, Improving Efficient Neural Ranking Models with
     Cross-Architecture Knowledge Distillation, section 3.
     """
+    if teacher_margin.shape != query.shape[:1]:  # (B, 1) would be broadcast to (B, B), and train on nonsense
+        raise ValueError(f"teacher_margin {tuple(teacher_margin.shape)} for {len(query)} queries: give one number each")
     return F.mse_loss((query * positive).sum(-1) - (query * negative).sum(-1), teacher_margin)
 
 # %% ../nbs/lesson1_compare/02_losses.ipynb #3193f307
