@@ -4,6 +4,7 @@ import configparser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 here = Path(__file__).resolve().parent
 config = configparser.ConfigParser(delimiters=["="], interpolation=None)
@@ -13,7 +14,16 @@ s = config["DEFAULT"]
 extras = {name: s[f"{name}_requirements"].split() for name in s["extras"].split()}
 extras["dev"] = s["dev_requirements"].split() + extras["lab"]
 
+
+class WithSettings(sdist):
+    """A source distribution that carries settings.ini, without which this file can't run."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, [*files, "settings.ini"])
+
+
 setup(
+    cmdclass={"sdist": WithSettings},
     name=s["lib_name"],
     version=s["version"],
     description=s["description"],
