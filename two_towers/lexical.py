@@ -153,7 +153,7 @@ def pick(tokens: FlatTokens, doc_ids: Sequence[str], vocab_size: int, query_toke
     best.grid = values
     return best
 
-# %% ../nbs/lesson2_search/07b_bm25.ipynb #5668295e
+# %% ../nbs/lesson2_search/07b_bm25.ipynb #1c0dc54c
 def rrf(*runs: Run, k: float = 60, depth: int = 1000) -> Run:
     """Reciprocal-rank fusion: each run gives the documents of its first `depth` ranks 1 / (k + rank); these are added.
 
@@ -162,12 +162,12 @@ def rrf(*runs: Run, k: float = 60, depth: int = 1000) -> Run:
     """
     if not runs or k < 0 or depth < 1:
         raise ValueError(f"{len(runs)} runs, k={k}, depth={depth}: fuse at least one run, with k >= 0 and depth >= 1")
-    fused: Run = {}
+    gains, fused = (1 / (k + np.arange(1, depth + 1))).tolist(), {}
     for run in runs:
         for query, scores in run.items():
             row = fused.setdefault(query, {})
-            for rank, document in enumerate(ranked(scores)[:depth], 1):
-                row[document] = row.get(document, 0.0) + 1 / (k + rank)
+            for document, gain in zip(ranked(scores), gains):  # noqa: B905 (the shorter of run and depth)
+                row[document] = row.get(document, 0.0) + gain
     return fused
 
 # %% ../nbs/lesson2_search/07b_bm25.ipynb #1e290cf1

@@ -22,15 +22,20 @@ DEFAULT = ("MRR@10", "nDCG@10", "Recall@10", "Recall@100")
 __all__ = ['Run', 'Qrels', 'DEFAULT', 'ranked', 'parse_metric', 'Scores', 'measure', 'chance', 'Comparison', 'compare',
            'read_run', 'read_qrels', 'write_run', 'write_qrels']
 
-# %% ../nbs/lesson2_search/07_metrics.ipynb #dd899f50
+# %% ../nbs/lesson2_search/07_metrics.ipynb #1e9479b0
 def ranked(scores: Mapping[str, float]) -> list[str]:
     """Document ids, best first, in trec_eval's total order: score descending, then document id descending.
 
     Like trec_eval, scores are compared in single precision: two that differ in the ninth digit are a tie.
     """
-    ids = sorted(scores, reverse=True)
-    values = np.fromiter((scores[i] for i in ids), np.float32, len(ids))
-    return [ids[i] for i in np.argsort(-values, kind="stable")]
+    ids, values = list(scores), np.fromiter(scores.values(), np.float32, len(scores))
+    order = np.argsort(-values, kind="stable")
+    ids, values = [ids[i] for i in order.tolist()], values[order]
+    ends = np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1       # where each group of equal scores ends
+    starts = np.append(0, ends[:-1])
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        ids[start:end] = sorted(ids[start:end], reverse=True)
+    return ids
 
 # %% ../nbs/lesson2_search/07_metrics.ipynb #9b871f87
 def _ranks(scores: Mapping[str, float], documents: Sequence[str], query: str = "") -> list[int]:
