@@ -51,7 +51,6 @@ def test_a_card_shows_the_row_and_escapes_it() -> None:
 
 def test_ids_depend_on_the_text_alone() -> None:
     assert text_id("The café") == text_id(" the  CAFE\u0301\n") != text_id("the cafe")
-    assert text_id("The café") == "1a3d2b4c" or len(text_id("x")) == 16
     assert text_id("\ud800 lone surrogate") and normalise("ﬁne  Straße") == "fine strasse"
     u = np.array([portion(str(i)) for i in range(4000)])
     assert 0 <= u.min() and u.max() < 1 and abs(np.histogram(u, 10, (0, 1))[0] / 400 - 1).max() < 0.25  # even

@@ -223,6 +223,30 @@ def test_a_folder_in_the_hubs_shape() -> None:
     assert c.name == "msmarco" and c.fingerprint == load("sample").fingerprint and c.answers == load("sample").answers
 
 
+def test_without_network_from_the_librarys_cache() -> None:
+    import datasets
+
+    cache = temp()
+    kept = cache / "microsoft___ms_marco" / "v1.1" / "0.0.0" / "abc"  # as `datasets` leaves it after a download
+    kept.mkdir(parents=True)
+    info = {"config_name": "v1.1", "dataset_name": "ms_marco", "version": {"version_str": "0.0.0"}, "splits": {}}
+    for split in ("train", "validation", "test"):
+        part = datasets.Dataset.from_list([r for s, r in ROWS if s == split])
+        with datasets.arrow_writer.ArrowWriter(
+            path=str(kept / f"ms_marco-{split}.arrow"), features=part.features
+        ) as writer:
+            for row in part:
+                writer.write(row)
+            writer.finalize()
+        info["splits"][split] = {"name": split, "num_bytes": 1, "num_examples": len(part), "dataset_name": "ms_marco"}
+    (kept / "dataset_info.json").write_text(json.dumps(info | {"features": part.features.to_dict()}))
+    silent = mock.patch.object(files, "hub_silent", lambda: "no network")
+    where = mock.patch.dict(os.environ, {"HF_DATASETS_CACHE": str(cache)})
+    with silent, where, mock.patch.object(datasets.config, "HF_DATASETS_CACHE", cache):
+        before = datasets.config.HF_HUB_OFFLINE
+        assert load("msmarco").fingerprint == load("sample").fingerprint and datasets.config.HF_HUB_OFFLINE == before
+
+
 def test_the_real_beir_folder() -> None:
     if folder := real("msmarco_mini"):
         c = load(folder, limit=100)

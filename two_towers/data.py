@@ -75,7 +75,7 @@ class Card:
             f'<div style="color:#777">{kind} &middot; answer: {answers}</div><table>{body}</table></div>'
         )
 
-# %% ../nbs/lesson2_search/06_data.ipynb #f6d4f929
+# %% ../nbs/lesson2_search/06_data.ipynb #07edb645
 def normalise(text: str) -> str:
     """The text as `text_id` sees it: NFKC, case folded, white space collapsed."""
     if not text.isascii():
@@ -102,7 +102,7 @@ def split_by_hash(key: str, seed: int = 0) -> str:
     u = portion(key, seed)
     return "train" if u < 0.8 else "validation" if u < 0.9 else "test"
 
-# %% ../nbs/lesson2_search/06_data.ipynb #29d18e9d
+# %% ../nbs/lesson2_search/06_data.ipynb #a9bc3597
 @dataclass
 class Collection:
     """A corpus, queries, and judgements that say which document answers which query.
@@ -231,7 +231,7 @@ def rank(split: str) -> int:
     """The order of splits. A query that stands in two of them stays in the later one."""
     return {"train": 0, "validation": 1}.get(split, 2)
 
-# %% ../nbs/lesson2_search/06_data.ipynb #3e16ea6a
+# %% ../nbs/lesson2_search/06_data.ipynb #a5edc50b
 @dataclass(repr=False)
 class Split:
     """The queries of one split with their judgements, over the whole collection's corpus."""
@@ -294,7 +294,7 @@ class Split:
         chosen, known, pool = index_pairs(self.queries, self.corpus, self.qrels, self.candidates, positives, relevant)
         return Pairs(tokens, self.corpus, self.queries, chosen, known, pool, negatives, max_positives_per_query)
 
-# %% ../nbs/lesson2_search/06_data.ipynb #e525d56b
+# %% ../nbs/lesson2_search/06_data.ipynb #8db82bff
 def check_row(row: dict[str, Any]) -> tuple[str, bool, list[tuple[str, int, str]]]:
     """(fault, labelled, passages) of a row: fault is '' for a sound one; passages are (text, flag, url)."""
     if not isinstance(row.get("query"), str) or not row["query"].strip():
@@ -314,7 +314,7 @@ def check_row(row: dict[str, Any]) -> tuple[str, bool, list[tuple[str, int, str]
     urls = urls if len(urls) == len(texts) else [""] * len(texts)
     return "", bool(flags), [(t, f, u or "") for t, f, u in zip(texts, flags or [0] * len(texts), urls, strict=True)]
 
-# %% ../nbs/lesson2_search/06_data.ipynb #c3b5c3e2
+# %% ../nbs/lesson2_search/06_data.ipynb #d8cc5f20
 def from_rows(
     name: str, rows: Iterable[tuple[str | None, dict[str, Any]]], *, total: int | None = None, seed: int = 0
 ) -> Collection:
@@ -388,7 +388,7 @@ def finish(c: Collection, members: dict[str, set[str]]) -> Collection:
             log.warning("%s: %s", c.name, line)
     return c
 
-# %% ../nbs/lesson2_search/06_data.ipynb #d6ad61e5
+# %% ../nbs/lesson2_search/06_data.ipynb #ffd8a84e
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
     """Where prepared data is kept: `cache_dir`, else $TWO_TOWERS_CACHE, else two_towers in the user's cache folder."""
     if chosen := cache_dir or os.environ.get("TWO_TOWERS_CACHE"):

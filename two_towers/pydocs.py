@@ -67,7 +67,7 @@ __all__ = ['FORMAT', 'PACKAGES', 'SKIPPED', 'QUERY_WORDS', 'BODY_WORDS', 'SIBLIN
            'source_files', 'versions', 'read_all', 'word_sets', 'near_pairs', 'near_duplicates', 'build', 'cached',
            'split_files', 'installed_docs']
 
-# %% ../nbs/lesson2_search/06b_pydocs.ipynb #81b6c203
+# %% ../nbs/lesson2_search/06b_pydocs.ipynb #e44ff175
 def read_docs(source: bytes, module: str) -> list[Doc]:
     """(dotted place, kind, summary, the rest) of every documented function, method and class in one source file.
 
@@ -93,7 +93,6 @@ def read_docs(source: bytes, module: str) -> list[Doc]:
             docs.append((place, kind, head, body))
     return docs
 
-
 def _documented(body: list[ast.stmt], place: str, in_class: bool) -> Iterator[tuple[str, str, str]]:
     """(dotted place, kind, docstring) of every definition in a body, those inside it included."""
     for node in body:
@@ -106,7 +105,6 @@ def _documented(body: list[ast.stmt], place: str, in_class: bool) -> Iterator[tu
             yield from _documented([*node.body, *getattr(node, "orelse", [])], place, in_class)
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             yield from _added(node.value)
-
 
 def _added(call: ast.Call) -> Iterator[tuple[str, str, str]]:
     """numpy's add_newdoc(place, name, text or (name, text)), torch's add_docstr(object, text), add_docstr_all."""
@@ -125,7 +123,7 @@ def _added(call: ast.Call) -> Iterator[tuple[str, str, str]]:
         place = ".".join(["torch.Tensor"] * (name == "add_docstr_all") + parts)
         yield place, "method" if method else "function", inspect.cleandoc(text.value)
 
-# %% ../nbs/lesson2_search/06b_pydocs.ipynb #f03a40ee
+# %% ../nbs/lesson2_search/06b_pydocs.ipynb #6bcb86bb
 def source_files() -> tuple[list[tuple[str, str]], list[str]]:
     """(dotted module name, path) of every file to read, sorted by name; and the packages that are not installed."""
     roots, absent = [("", Path(sysconfig.get_path("stdlib")))], []
@@ -145,7 +143,6 @@ def source_files() -> tuple[list[tuple[str, str]], list[str]]:
                     found[".".join(p for p in parts if p and p != "__init__")] = os.path.join(folder, name)
     return sorted(found.items()), absent
 
-
 def versions() -> str:
     """What the data depends on: its format, the interpreter and the packages."""
     have = [f"pydocs {FORMAT}", f"python {sys.version.split()[0]}"]
@@ -156,7 +153,7 @@ def versions() -> str:
             have.append(f"{package} absent")
     return ", ".join(have)
 
-# %% ../nbs/lesson2_search/06b_pydocs.ipynb #5f6e5a4f
+# %% ../nbs/lesson2_search/06b_pydocs.ipynb #c2eeaacd
 def _worker() -> None:
     """[[module, path], ...] as JSON on standard input; for each a line, its docs as JSON or null."""
     import gc
@@ -170,7 +167,6 @@ def _worker() -> None:
             docs = None
         sys.stdout.write(json.dumps(docs) + "\n")
         sys.stdout.flush()
-
 
 def read_all(files: list[tuple[str, str]]) -> tuple[dict[str, list[Doc]], list[str]]:
     """The docs of every file by module, and the modules that could not be parsed. Up to four interpreters share it."""
@@ -212,7 +208,7 @@ def read_all(files: list[tuple[str, str]]) -> tuple[dict[str, list[Doc]], list[s
     bad = sorted(m for m, found in docs.items() if found is None)
     return {m: docs[m] for m in sorted(docs) if docs[m]}, bad
 
-# %% ../nbs/lesson2_search/06b_pydocs.ipynb #2db27bed
+# %% ../nbs/lesson2_search/06b_pydocs.ipynb #e5acb34e
 def word_sets(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The set of words of each text: one 32-bit hash for each word, flat, and offsets (n + 1,)."""
     names: dict[str, int] = {}
@@ -227,7 +223,6 @@ def word_sets(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         )
     offsets = np.cumsum([0] + [len(s) for s in sets])
     return np.fromiter(chain.from_iterable(sets), dtype=np.uint64, count=offsets[-1]), offsets
-
 
 def near_pairs(texts: list[str], threshold: float = 0.7, bands: int = 32, rows: int = 4) -> np.ndarray:
     """All pairs i < j of texts whose sets of words are at least `threshold` alike (Jaccard), sorted: (m, 2).
@@ -262,7 +257,6 @@ def near_pairs(texts: list[str], threshold: float = 0.7, bands: int = 32, rows: 
     both = np.array([len(sets[i] & sets[j]) for i, j in pairs.tolist()], dtype=np.int64)
     return pairs[both >= threshold * (size.sum(axis=1) - both)]
 
-
 def near_duplicates(texts: list[str], threshold: float = 0.7) -> np.ndarray:
     """For each text the index of the earliest kept text that it nearly repeats, its own index when it is kept: (n,)."""
     kept = np.arange(len(texts))
@@ -271,7 +265,7 @@ def near_duplicates(texts: list[str], threshold: float = 0.7) -> np.ndarray:
             kept[j] = i
     return kept
 
-# %% ../nbs/lesson2_search/06b_pydocs.ipynb #fa4b9497
+# %% ../nbs/lesson2_search/06b_pydocs.ipynb #d12d76ba
 def build() -> dict[str, Any]:
     """Read it all: {"docs": [[text, place, module]], "queries": [[query, kind, [index of a doc]]], "notes": {}}."""
     files, absent = source_files()
@@ -303,7 +297,6 @@ def build() -> dict[str, Any]:
         "notes": {text: n for text, n in notes.items() if n},
     }
 
-
 def cached(folder: Path) -> dict[str, Any]:
     """`build()`, kept as gzipped JSON under a name that depends on all versions; a broken file is built again."""
     path = folder / f"pydocs-{hashlib.sha256(versions().encode()).hexdigest()[:16]}.json.gz"
@@ -332,7 +325,7 @@ def cached(folder: Path) -> dict[str, Any]:
         temp.unlink(missing_ok=True)
     return made
 
-# %% ../nbs/lesson2_search/06b_pydocs.ipynb #001b4bdc
+# %% ../nbs/lesson2_search/06b_pydocs.ipynb #c6d11353
 def split_files(queries_of: dict[str, int], seed: int = 0) -> dict[str, str]:
     """module -> split, by a hash of its dotted name: TEST_QUERIES (or a fifth) test, a tenth validation, rest train."""
     total = sum(queries_of.values())
@@ -342,7 +335,6 @@ def split_files(queries_of: dict[str, int], seed: int = 0) -> dict[str, str]:
         split[module] = next((s for s, n in wanted.items() if have[s] < n), "train")
         have[split[module]] += queries_of[module]
     return split
-
 
 def installed_docs(
     random: bool = False, limit: int | None = None, cache: Path | None = None, seed: int = 0
