@@ -86,10 +86,13 @@ def test_picks_on_the_queries_it_is_given() -> None:
     names, qrels = [f"q{i}" for i in range(30)], {f"q{i}": {f"d{i}": 1} for i in range(28)}        # two have no judgement
     chosen = pick(_Flat.of(texts), ids, 40, _Flat.of(queries), names, qrels)
     assert set(chosen.grid) == set(GRID) and chosen.grid[chosen.k1, chosen.b] == max(chosen.grid.values())
-    assert (chosen.k1, chosen.b) == next(s for s in GRID if chosen.grid[s] == max(chosen.grid.values()))   # of equals the first
+    assert (chosen.k1, chosen.b) == next(s for s in GRID if chosen.grid[s] == max(chosen.grid.values()))
     for k1, b in GRID[::5]:
         run = to_run(names, ids, *BM25(_Flat.of(texts), ids, 40, k1, b).search(_Flat.of(queries), 10))
         assert abs(measure(run, qrels).mean("MRR@10") - chosen.grid[k1, b]) < 1e-12
+    easy = pick(_Flat.of(texts), ids, 40, _Flat.of(texts[:30]), names, qrels)                       # a document asks for itself
+    full = [s for s in GRID if easy.grid[s] == 1]
+    assert len(full) > 1 and (easy.k1, easy.b) == full[0]                                          # of equals the first
     fewer = pick(_Flat.of(texts), ids, 40, _Flat.of(queries), names, qrels, queries=5)
     assert fewer.grid == pick(_Flat.of(texts), ids, 40, _Flat.of(queries), names, qrels, queries=5).grid != chosen.grid
     with raises(ValueError, "0 of 30 queries have judgements"):

@@ -128,7 +128,8 @@ def test_files_there_and_back() -> None:
         for name in ("qrels.txt", "qrels.tsv"):
             write_qrels(qrels, folder / name)
             assert read_qrels(folder / name) == qrels
-            assert list(ir_measures.read_trec_qrels(str(folder / "qrels.txt")))[0].query_id == "q0"
+        assert (folder / "qrels.tsv").read_text().startswith("query-id\tcorpus-id\tscore\nq0\t")
+        assert list(ir_measures.read_trec_qrels(str(folder / "qrels.txt")))[0].query_id == "q0"
         with raises(ValueError, "'a b'.*blank"):
             write_run({"q": {"a b": 1.0}}, folder / "run.trec")
         assert read_run(folder / "run.trec") == run and len(list(folder.iterdir())) == 3   # the old file stands, nothing half-written

@@ -18,14 +18,15 @@ from .lexical import BM25, pick, rrf, to_run, weighted
 from .metrics import DEFAULT, Comparison, Qrels, Run, Scores, chance, compare, measure, parse_metric, ranked
 
 # %% auto #0
-__all__ = ['FIXED', 'PROTOCOLS', 'primary', 'Report', 'evaluate', 'as_text', 'plot', 'read', 'as_markdown', 'write']
+__all__ = ['FIXED', 'PROTOCOLS', 'primary', 'holm', 'Report', 'evaluate', 'as_text', 'plot', 'read', 'as_markdown', 'write']
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #3a44c2d6
-def _search(documents: np.ndarray, ids: Sequence[str], queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #32663874
+def _search(documents: np.ndarray, ids: Sequence[str], queries: np.ndarray, k: int,
+            block: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Exact search by dot product: indices (Q, k) int64 and scores (Q, k) float32, best first, ties by higher id."""
     place, k = _places(ids), min(k, len(ids))
     indices, values = np.zeros((len(queries), k), np.int64), np.zeros((len(queries), k), np.float32)
-    block = max(1, 2**26 // len(ids))                                      # a quarter of a GiB of scores at a time
+    block = block or max(1, 2**26 // len(ids))                             # a quarter of a GiB of scores at a time
     for start in range(0, len(queries), block):
         for i, scores in enumerate(queries[start:start + block] @ documents.T, start):
             hits = np.flatnonzero(scores >= np.partition(scores, -k)[-k])  # the k-th and all that tie with it
@@ -75,7 +76,16 @@ def _bm25(model: Any, split: Any, query_tokens: Any, k1: float | None, b: float 
     best = pick(tokens, ids, size, asked, list(other.qrels), other.qrels, primary(other.qrels), relevant=relevant)
     return best, f"picked by {primary(other.qrels)} on {len(other.qrels)} {source} queries"
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #bbd8fdf6
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #c3cf4398
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's step-down rule (Holm 1979), in the order given."""
+    order, corrected, least = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0
+    for i, place in enumerate(order):
+        least = max(least, min(1.0, p[place] * (len(p) - i)))
+        corrected[place] = least
+    return corrected
+
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #4bc7530f
 @dataclass
 class Report:
     """What `evaluate` found. `print(report)` is the table; `.scores` and `.runs` hold each row's values and run."""
@@ -118,11 +128,8 @@ class Report:
     def comparisons(self, metric: str | None = None) -> dict[str, Comparison]:
         """Model and hybrid against BM25, hybrid against model; p corrected for three looks (Holm 1979)."""
         pairs = (("model", "bm25"), ("hybrid", "bm25"), ("hybrid", "model"))
-        found, least = {f"{a} - {b}": self.compare(a, b, metric) for a, b in pairs}, 0.0
-        for i, name in enumerate(sorted(found, key=lambda name: found[name].p)):
-            least = max(least, min(1.0, found[name].p * (len(found) - i)))
-            found[name] = replace(found[name], p=least)
-        return found
+        found = [self.compare(a, b, metric) for a, b in pairs]
+        return {f"{a} - {b}": replace(c, p=p) for (a, b), c, p in zip(pairs, found, holm([c.p for c in found]), strict=True)}
 
     def worst(self, n: int = 5, row: str = "model", than: str | None = None, metric: str | None = None) -> list[str]:
         """Ids of the n queries with the lowest values of `row`, or with the greatest loss against the row `than`."""
@@ -152,7 +159,7 @@ class Report:
         """Write `report.md` and its picture `report.png` into `folder`, each whole or not at all."""
         write(self, folder)
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #d27e5426
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #fad33d53
 PROTOCOLS = ("corpus", "candidates")
 
 
@@ -236,7 +243,7 @@ class _Steps:
     def __exit__(self, *error: object) -> None:
         self.bar.close()
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #d181590b
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #5f003c97
 def _heading(report: Report) -> str:
     """One line: which data, how many queries, what was ranked."""
     split, data, what = report.split, report.split.collection, f"the whole corpus of {report.corpus_size:,} documents"
@@ -269,7 +276,7 @@ def _notes(report: Report) -> list[str]:
         lines.append(f"{report.queries} queries are few: a difference inside these intervals is no finding.")
     return lines
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #5ccafe8e
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #2047b594
 def as_text(report: Report) -> str:
     """The table with all that belongs to it, for the terminal."""
     cells = _cells(report)
@@ -280,7 +287,7 @@ def as_text(report: Report) -> str:
              *_notes(report)]
     return "\n".join(textwrap.fill(line, 100) if line in (lines[0], *_notes(report)) else line for line in lines)
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #aea9ffd1
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #f2f7d587
 def plot(report: Report, metric: str):
     """A matplotlib figure: the rows of one metric with their intervals."""
     from matplotlib.figure import Figure
@@ -300,7 +307,7 @@ def plot(report: Report, metric: str):
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #29590525
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #ea5d7b32
 def read(report: Report, query: str, row: str = "model", k: int = 3, width: int = 90) -> str:
     """One query to read: its relevant documents with their rank in each row, and the first k of one row."""
     if query not in report.split.qrels or row not in report.runs:
@@ -314,7 +321,7 @@ def read(report: Report, query: str, row: str = "model", k: int = 3, width: int 
                   f"{'rank':>9}  {', '.join(f'{r} {place.get(d, chr(45))}' for r, place in places.items())}"]
     return "\n".join(lines + [f"{f'{row} {i}':>9}  {short(report.split.corpus[d])}" for d, i in places[row].items() if i <= k])
 
-# %% ../nbs/lesson3_rank/12_evaluation.ipynb #d54c5e32
+# %% ../nbs/lesson3_rank/12_evaluation.ipynb #2363392c
 def as_markdown(report: Report, worst: int = 5) -> str:
     """The text of `report.md`."""
     head, *rows = _cells(report)

@@ -55,11 +55,11 @@ def _ranks(scores: Mapping[str, float], documents: Sequence[str], query: str = "
         ranks.append(int(rank))
     return ranks
 
-# %% ../nbs/lesson2_search/07_metrics.ipynb #5d9e4d2f
+# %% ../nbs/lesson2_search/07_metrics.ipynb #5fb76e36
 @dataclass
 class _Found:
-    """Where each query's documents of a positive grade stand; rows are padded with rank 0, grade 0."""
-    ranks: np.ndarray    # (Q, R) ascending, those not retrieved (0) last
+    """Where each query's documents of a positive grade stand; rows are padded with rank 0 and grade 0."""
+    ranks: np.ndarray    # (Q, R) ascending; 0: not retrieved, or no such document
     grades: np.ndarray   # (Q, R) beside `ranks`
     ideal: np.ndarray    # (Q, R) all positive grades of the query, descending
     total: np.ndarray    # (Q,) how many documents have grade >= relevant
@@ -75,7 +75,7 @@ def _locate(run: Run, qrels: Qrels, relevant: int) -> _Found:
     for i, (r, g) in enumerate(rows):
         ranks[i, :len(r)], grades[i, :len(g)] = r, g
     ideal = -np.sort(-grades, axis=1)
-    order = np.argsort(np.where(ranks > 0, ranks, np.iinfo(np.int64).max), axis=1)
+    order = np.argsort(ranks, axis=1)
     ranks, grades = np.take_along_axis(ranks, order, 1), np.take_along_axis(grades, order, 1)
     return _Found(ranks, grades, ideal, (ideal >= relevant).sum(1))
 
@@ -119,7 +119,7 @@ def _value(metric: str, found: _Found, relevant: int) -> np.ndarray:
         return hits.sum(1) / k
     return _ratio((hits * hits.cumsum(1) / rank).sum(1), found.total)          # MAP
 
-# %% ../nbs/lesson2_search/07_metrics.ipynb #d80d4529
+# %% ../nbs/lesson2_search/07_metrics.ipynb #4b4c65a2
 _RESAMPLES = 10_000
 
 
@@ -128,8 +128,6 @@ def _bootstrap(values: np.ndarray, level: float) -> tuple[float, float]:
     if not 0 < level < 1:
         raise ValueError(f"level={level}: a confidence level lies between 0 and 1, as 0.95 does")
     n = len(values)
-    if n == 1:
-        return float(values[0]), float(values[0])
     rng = np.random.default_rng(0)
     block = max(1, min(_RESAMPLES, 1_000_000 // n))
     sizes = [min(block, _RESAMPLES - start) for start in range(0, _RESAMPLES, block)]
