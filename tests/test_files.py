@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 from unittest import TestCase, mock
@@ -103,7 +104,7 @@ def test_beir_judgements_that_dangle() -> None:
             queries=[{"_id": "q", "text": "Which?"}, {"_id": "r", "text": "which? "}, {"_id": "s", "text": "x"}],
             train="q\ta\t1\ns\ta\t1\n",
             dev="s\ta\t1\n",
-            test="r\tb\t1\nr\tb\t2\n",
+            test="r\tb\t2\nr\tb\t1\n",
         )
     )
     assert (
@@ -211,6 +212,23 @@ def test_the_hub_or_its_stand_in() -> None:
             assert files.msmarco() == "pydocs" and seen.output[0].endswith(
                 "cannot be had: RuntimeError: 503. Using pydocs, the docstrings of this Python, in its place."
             )
+
+
+def test_a_resolver_that_hangs() -> None:
+    never = threading.Event()
+
+
+    def hang(*_):
+        never.wait(5)
+        raise OSError("late")
+
+
+    with (
+        mock.patch.dict(os.environ, {"HF_HUB_OFFLINE": ""}),
+        mock.patch.object(files.socket, "create_connection", hang),
+    ):
+        assert "within 0.1 s" in files.hub_silent(0.1), "a resolver that hangs is not waited for"
+        never.set()
 
 
 def test_a_folder_in_the_hubs_shape() -> None:

@@ -6,7 +6,7 @@ from unittest import TestCase
 import numpy as np
 
 from two_towers.data import Collection, load
-from two_towers.pairs import Pairs, index_pairs
+from two_towers.pairs import index_pairs
 
 raises = TestCase().assertRaisesRegex
 
@@ -65,6 +65,7 @@ def test_an_epoch_is_bounded_and_fresh() -> None:
     )
     assert set(a) != set(b) and np.array_equal(a, pairs.choose(np.random.default_rng(1)))
     assert max(Counter(pairs.query[a].tolist()).values()) == 5
+    assert (np.diff(pairs.query[a]) < 0).any(), "shuffled"
     everything = c.train.pairs(Rows, max_positives_per_query=None)
     assert (
         sorted(everything.choose(np.random.default_rng(0)))
