@@ -262,7 +262,9 @@ def test_without_network_from_the_librarys_cache() -> None:
     where = mock.patch.dict(os.environ, {"HF_DATASETS_CACHE": str(cache)})
     with silent, where, mock.patch.object(datasets.config, "HF_DATASETS_CACHE", cache):
         before = datasets.config.HF_HUB_OFFLINE
-        assert load("msmarco").fingerprint == load("sample").fingerprint and datasets.config.HF_HUB_OFFLINE == before
+        with logs("two_towers", "WARNING") as seen:
+            assert load("msmarco").fingerprint == load("sample").fingerprint and datasets.config.HF_HUB_OFFLINE == before
+        assert len(seen.output) == 1 and "no network. Using the copy" in seen.output[0]
 
 
 def test_the_real_beir_folder() -> None:

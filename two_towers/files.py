@@ -242,7 +242,7 @@ def from_beir(folder: Path, limit: int | None = None, seed: int = 0) -> Collecti
     }
     return finish(c, members)
 
-# %% ../nbs/lesson2_search/06d_files.ipynb #b08bc9db
+# %% ../nbs/lesson2_search/06d_files.ipynb #1a30f2e9
 def hub_silent(seconds: float = 3) -> str:
     """Why the Hugging Face hub cannot be asked, or '' when its host (or the proxy in front of it) answers."""
     if any(
@@ -293,6 +293,8 @@ def msmarco(
     why = hub_silent()
     if why and not _in_cache(path, name):
         return _instead(why, limit, cache_dir, seed)
+    if why:
+        log.warning("msmarco: %s. Using the copy that the hub's library keeps on this machine.", why)
     try:
         rows, total = _offline(hub_rows, path, name) if why else hub_rows(path, name)
     except Exception as error:  # whatever a downloader raises: told in one line, and the course goes on
@@ -320,8 +322,11 @@ def _offline(read: Any, *args: Any) -> Any:
     from huggingface_hub import constants
 
     before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    told = datasets.utils.logging.get_verbosity()
     datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    datasets.utils.logging.set_verbosity_error()  # it would say in three lines what our notice says in one
     try:
         return read(*args)
     finally:
         datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+        datasets.utils.logging.set_verbosity(told)
