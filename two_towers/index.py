@@ -45,7 +45,7 @@ def _nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarr
     finally:
         faiss.cvar.distance_compute_blas_threshold = usual
 
-# %% ../nbs/lesson3_rank/14_index.ipynb #282cd6a3
+# %% ../nbs/lesson3_rank/14_index.ipynb #42d5b2c2
 class ExactIndex:
     """The best k of a corpus by dot product: exact, in trec_eval's order (score, then document id, both descending).
 
@@ -88,19 +88,18 @@ class ExactIndex:
         if queries.shape[1] != self.dim:
             vectors = f"{len(queries)} query vectors of {queries.shape[1]} dimensions"
             raise ValueError(f"{vectors} against an index of {self.dim}: was it built with another model?")
-        if not len(queries):
-            return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
         scores, indices = _nearest(queries, self.vectors, min(k + SPARE, len(self)))
         near = self._rounding(queries)
         self._settle(queries, scores, indices, near)
         if scores.shape[1] < len(self):  # a tie may reach beyond the spares
             open_end = np.flatnonzero(scores[:, k - 1] - scores[:, -1] <= near[:, 0])
-            for part in np.array_split(open_end, -(-len(open_end) * len(self) // 2**24) or 1):
+            step = max(1, 2**24 // len(self))  # 64 MB of scores at a time
+            for part in (open_end[a : a + step] for a in range(0, len(open_end), step)):
                 scores[part, :k], indices[part, :k] = self._in_double(queries[part], k)
         return scores[:, :k], indices[:, :k]
 
     def _rounding(self, queries: np.ndarray) -> np.ndarray:
-        "How far apart single precision may put two equal scores: (Q, 1). Eight roundings of the largest possible score."
+        "How far apart single precision may put equal scores: (Q, 1). Eight roundings of the largest score there can be."
         length = np.linalg.norm(queries, axis=1, keepdims=True) * self._longest
         return 2.0**-21 * length * max(1, self.dim / 256) ** 0.5
 
@@ -154,7 +153,7 @@ class ExactIndex:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> ExactIndex:
-        "Opens what `save` wrote; vectors stay on disk, memory-mapped. ValueError or FileNotFoundError says what is broken."
+        "Opens what `save` wrote, vectors memory-mapped. ValueError or FileNotFoundError says what is broken."
         folder = Path(folder)
         for name in ("vectors.npy", "ids.json"):
             if not (folder / name).is_file():
@@ -163,7 +162,8 @@ class ExactIndex:
             about = json.loads((folder / "ids.json").read_text(encoding="utf8"))
             ids, mark = about["ids"], about["mark"]
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{folder / 'ids.json'} is damaged ({type(error).__name__}): build the index again") from error
+            why = type(error).__name__
+            raise ValueError(f"{folder / 'ids.json'} is damaged ({why}): build the index again") from error
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
