@@ -57,8 +57,8 @@ def test_tensors_come_back_as_they_were() -> None:
         back, about = load_tensors(path)
         assert about == {"name": "né", "list": [1, 2.5]} and back.keys() == tensors.keys()
         assert all(torch.equal(back[k], t) and back[k].dtype == t.dtype for k, t in tensors.items())
-        back["a"].zero_()  # a copy: the file is not touched
-        assert torch.equal(load_tensors(path)[0]["a"], table)
+        path.write_bytes(bytes(path.stat().st_size))  # written over in place: what was loaded stays
+        assert all(torch.equal(back[k], t) for k, t in tensors.items())
 
 
 def test_damaged_and_foreign_files_are_refused_in_one_line() -> None:

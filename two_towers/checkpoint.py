@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/lesson1_compare/04b_checkpoints.ipynb #bbf445b3
+# %% ../nbs/lesson1_compare/04b_checkpoints.ipynb #a1179546
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write tensors and a JSON-able `about` into one safetensors file, in one step.
 
@@ -70,6 +70,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as f:
             about = json.loads((f.metadata() or {})["about"])
+            # copies: uncopied they are the mapped file, and change when somebody writes over it
             return {k: f.get_tensor(k).clone() for k in f.keys()}, about  # noqa: SIM118
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; is this the folder of a trained model?") from None
