@@ -36,7 +36,7 @@ from two_towers.words import Tokenizer
 
 HYBRID = 0.4  # the towers' share of the hybrid's z-scores
 R = Recipe()  # epochs, rates and batch are the recipe's; the two below as `train_model` has them
-SPAN, MIXED = (5, 20), 0.5
+SPAN, MIXED = (6, 24), 0.5
 LEDGER = Path("runs/ladder.jsonl")
 
 

@@ -43,17 +43,13 @@ def _ranks(scores: Mapping[str, float], documents: Sequence[str], query: str = "
     values = np.fromiter(scores.values(), np.float32, len(scores))
     if np.isnan(values).any():
         raise ValueError(f"query {query!r}: a score is NaN, so there is no order; mend the run")
-    ranks = []
-    for document in documents:
-        if document not in scores:
-            ranks.append(0)
-            continue
-        score = np.float32(scores[document])
-        rank = 1 + np.count_nonzero(values > score)
-        if np.count_nonzero(values == score) > 1:                     # ties: the higher id stands first
-            rank += sum(other > document for other, value in scores.items() if np.float32(value) == score)
-        ranks.append(int(rank))
-    return ranks
+    found = [d for d in documents if d in scores]
+    own = np.array([scores[d] for d in found], np.float32)[:, None]
+    rank = dict(zip(found, (1 + (values > own).sum(1)).tolist(), strict=True))
+    names, level = list(scores), values == own                        # (found, n): who has the same score
+    for row in np.flatnonzero(level.sum(1) > 1):                      # ties: the higher id stands first
+        rank[found[row]] += sum(names[i] > found[row] for i in np.flatnonzero(level[row]).tolist())
+    return [rank.get(d, 0) for d in documents]
 
 # %% ../nbs/lesson2_search/07_metrics.ipynb #5fb76e36
 @dataclass
