@@ -7,8 +7,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from two_towers.cli import cores, main
 from two_towers.data import load
 

@@ -150,7 +150,9 @@ def test_errors_leave_nothing_half_written() -> None:
         assert "pretrain.checkpoint.safetensors" in {p.name for p in folder.iterdir()} and not list(folder.glob("*.tmp"))
         with pytest.raises(ValueError, match="dim was 8, is 16"):
             train_folder(data, folder, Recipe(dim=16, batch=16, epochs=2, pretrain_epochs=2), resume=True)
+        first = (folder / "metrics.jsonl").read_text().splitlines()[0]
         history, report = train_folder(data, folder, recipe, resume=True, progress=False)
+        assert (folder / "metrics.jsonl").read_text().splitlines()[0] == first  # its seconds too: gone on with, not begun again
         assert list(history) == ["pretrain", "train"] and report.queries == 8
         assert train_folder(data, folder, recipe, resume=True) is None
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -283,8 +283,8 @@ def score(run: Annotated[Path, typer.Argument(help="A TREC run.")],
     value = {"metrics": {m: scores.mean(m) for m in scores.values}, "queries": len(scores.queries), "missing": scores.missing}
     return Answer(value, "\n".join([*lines, told]))
 
-# %% ../nbs/lesson3_rank/17c_command_line.ipynb #24c8deb1
-ASKED = ("run a command and capture its output", "split a string at every comma", "draw at random, but nothing twice")
+# %% ../nbs/lesson3_rank/17c_command_line.ipynb #74b9757b
+ASKED = ("run a command and capture its output", "split a string at every comma", "how different are two sequences of lines")
 
 
 def _name() -> str:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -345,12 +345,6 @@ def test_temporary_names_are_all_known() -> None:
 # --- the process
 
 
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    yield
-
-
 def test_ctrl_c_ends_with_130_and_can_be_gone_on_with(beir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     command = (*REAL, "train", "--data", str(beir), "--out", str(folder), "--dim", "8", "--epochs", "100000")
@@ -380,6 +374,20 @@ def test_json_is_alone_on_standard_output(tmp_path: Path) -> None:
     assert done.returncode == 0 and len(value["answers"]) == 3 and value["rows"]["bm25"]["MRR@10"] > 0, done.stderr
     code, out, err = run("demo", "--data", "sample", "--out", tmp_path / "demo")
     assert code == 0 and "holds a model already" in out and "Next:" in out and "test queries over 50 documents" in out
+
+
+def test_a_library_that_prints_does_not_spoil_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    import two_towers.data as module
+
+    load = module.load
+
+    def noisy(*args: Any) -> Any:
+        print("downloading ...")
+        return load(*args)
+
+    monkeypatch.setattr(module, "load", noisy)
+    code, out, err = run("data", "sample", "--json")
+    assert code == 0 and json.loads(out)["corpus_size"] == 50 and err == "downloading ...\n"
 
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
