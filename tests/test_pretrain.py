@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from two_towers.data import Collection, load
-from two_towers.losses import in_batch, triplet_in_batch
+from two_towers.losses import triplet_in_batch
 from two_towers.pretrain import ClozePairs, _together, inverse_cloze, mixed
 from two_towers.towers import DualEncoder
 from two_towers.train import Batch, fit, objective
@@ -124,7 +124,7 @@ def test_only_the_corpus_is_read() -> None:
 
 
 def test_the_same_rng_cuts_the_same() -> None:
-    pairs = ClozePairs(flat(passages(np.random.default_rng(0).integers(8, 40, 100))))
+    pairs = ClozePairs(flat(passages(np.random.default_rng(0).integers(8, 40, 100))), (4, 16))
     draw = lambda seed: [(b.document_ids.tolist(), plain(b.query), plain(b.document))
                          for b in pairs.epoch(32, np.random.default_rng(seed))]
     assert draw(0) == draw(0) != draw(1) and len(draw(0)) == 3
