@@ -87,7 +87,7 @@ class Recipe:
             raise ValueError(f"seed {self.seed}: must lie between 0 and {2**32 - 1}")
         return self
 
-# %% ../nbs/lesson3_rank/17b_recipe.ipynb #92ded41a
+# %% ../nbs/lesson3_rank/17b_recipe.ipynb #cb286901
 def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = None, *, resume: bool = False,
                 progress: bool = True) -> tuple[DualEncoder, dict[str, History]]:
     """A model for `data`, pre-trained on its corpus, then trained on its train split; and the history of each phase.
@@ -108,7 +108,7 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
             log.info("pre-training: %d epochs over %s passages of the corpus; no query is read", epochs, n)
             history["pretrain"] = fit(model, pairs, epochs=epochs, lr=recipe.pretrain_lr, name="pretrain", **shared)
         else:
-            log.warning("no pre-training: no document has the six words it takes to cut a span out")
+            log.warning("no pre-training: no document is long enough to cut a span out of it")
     if "train" in data.splits:
         pairs = data.train.pairs(model.tokens, positives=recipe.positives, negatives=recipe.negatives)
         valid = data.validation.sample(recipe.valid_queries) if "validation" in data.splits else None

@@ -78,7 +78,7 @@ def beir(tmp_path: Path) -> Path:
     """One judged query, so no validation split and no early stop."""
     folder = tmp_path / "beir"
     (folder / "qrels").mkdir(parents=True)
-    rows = [{"_id": f"d{i}", "title": "", "text": f"document number {i} tells of the letter {'abcdefgh'[i]}"} for i in range(8)]
+    rows = [{"_id": f"d{i}", "title": "", "text": f"document number {i} tells of the letter {'abcdefgh'[i]} " * 5} for i in range(8)]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf8")
     (folder / "queries.jsonl").write_text('{"_id": "q", "text": "letter c"}\n', encoding="utf8")
     (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td2\t1\n", encoding="utf8")
