@@ -15,7 +15,7 @@ from .words import Bags, Tokens
 # %% auto #0
 __all__ = ['lengths', 'LexicalSketch', 'sketch_for']
 
-# %% ../nbs/lesson2_search/09b_sketch.ipynb #69546124
+# %% ../nbs/lesson2_search/09b_sketch.ipynb #298e1572
 def lengths(bags: Bags) -> Tensor:
     """Words of each text, (B,)."""
     return torch.diff(bags.offsets, append=bags.offsets.new_tensor([len(bags.ids)]))
@@ -38,7 +38,7 @@ class LexicalSketch(nn.Module):
     def __init__(self, vocab_size: int, size: int, idf: Tensor | None = None, pivot: float = 10.0, k1: float = 1.2):
         super().__init__()
         if not 2 <= size <= 32_768:  # places are kept in 16 bits
-            raise ValueError(f"a sketch of {size} coordinates: make it 2 to 32,768 (768 does well)")
+            raise ValueError(f"a sketch of {size} coordinates: make it 2 to 32,768 (640 does well)")
         self.size, self.k1 = size, k1
         draw = np.random.default_rng(0)  # not the model's seed: two models of one vocabulary share the sketch
         self.register_buffer("places", torch.from_numpy(draw.integers(0, size - 1, (vocab_size, 8)).astype(np.int16)))
