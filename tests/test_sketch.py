@@ -67,6 +67,7 @@ def test_on_average_the_dot_product_is_right() -> None:
 
 def test_documents_are_unit_vectors_and_queries_unit_or_nothing() -> None:
     tokens = texts()
+    tokens.ids[::9], tokens.ids[4::99] = 1, 0  # a corpus with unknown words in it, and even padding
     sketch = sketch_for(tokens, tokens.document_frequency(500), 64)
     odd = bags(np.array([1, 0, 1, 0, 1, 7, 1]), np.array([1, 2, 2, 2]))  # unknown; both reserved ids, twice; unknown beside 7
     query, document = sketch(odd, "query"), sketch(odd, "document")
