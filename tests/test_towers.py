@@ -110,7 +110,7 @@ def test_what_cannot_be_built_is_refused() -> None:
                         ({"lexical_share": "0.5"}, "lexical_share '0.5'"), ({"word_dropout": float("nan")}, "word_dropout nan")):
         with pytest.raises(ValueError, match=what):
             TowerConfig(**wrong).check()
-    assert TowerConfig(word_dropout=0, lexical=0).check().width == 256  # a whole number is a number
+    assert TowerConfig(word_dropout=0, lexical=0).check().width == 384  # a whole number is a number
     with pytest.raises(ValueError, match="7 word vectors for a vocabulary of 9"):
         AvgPool(TowerConfig(dim=3), 9, vectors=torch.zeros(7, 3))
     with pytest.raises(ValueError, match="vectors of 4 dimensions for a tower of 3"):

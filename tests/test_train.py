@@ -363,7 +363,7 @@ def test_validate_equals_brute_force() -> None:
     corpus = {f"d{i}": str(i) for i in range(50)}
     queries = {f"q{i}": str(i) for i in range(20)}
     vectors = {"document": rng.normal(size=(50, 6)).astype(np.float32), "query": rng.normal(size=(20, 6)).astype(np.float32)}
-    model = SimpleNamespace(encode_texts=lambda texts, side: vectors[side][[int(t) for t in texts]])
+    model = SimpleNamespace(encode_texts=lambda texts, side: vectors[side][[int(t) for t in getattr(texts, "values", lambda: texts)()]])
     qrels = {f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(50, 4, replace=False)} for i in range(3, 20)}
     split = SimpleNamespace(corpus=corpus, queries=queries, qrels=qrels)
     run = {q: {d: float(vectors["query"][int(t)] @ vectors["document"][int(x)]) for d, x in corpus.items()}
@@ -388,7 +388,7 @@ def test_fit_validates_on_a_split() -> None:
         def encode_texts(self, texts, side):
             assert not self.training
             with torch.no_grad():
-                x = self.tokens(dict(enumerate(texts)))
+                x = self.tokens(texts if isinstance(texts, dict) else dict(enumerate(texts)))
                 return (self.encode_query(x) if side == "query" else self.encode_document(x)).numpy()
     def text(rows): return {str(i): " ".join(map(str, r)) for i, r in enumerate(rows.tolist())}
     pairs = word_pairs(40, seed=1)

@@ -56,6 +56,7 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, 
     try:
         with replacing(path) as temporary:
             save_file(own, temporary, metadata={"about": json.dumps(about)})
+            os.chmod(temporary, 0o644)  # save_file lets only its owner read it
     except SafetensorError as e:
         raise OSError(f"{path}: could not be written ({e}); is the disk full?") from None
 

@@ -42,7 +42,7 @@ def thinned(bags: Bags, share: float) -> Bags:
     before = F.pad(torch.cumsum(keep, 0), (1, 0))  # words kept before each place, (total + 1,)
     return Bags(bags.ids[keep], before[bags.offsets])
 
-# %% ../nbs/lesson2_search/09_avgpool.ipynb #014b38d3
+# %% ../nbs/lesson2_search/09_avgpool.ipynb #eae7b4e9
 KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", tuple: "a list of widths"}
 
 
@@ -51,8 +51,8 @@ class TowerConfig:
     """What a dual encoder is made of; `config.json` in a model's folder."""
 
     tower: str = "avgpool"
-    dim: int = 256  # of the learned part
-    lexical: int = 768  # of the lexical sketch beside it; 0 = none. Vectors have dim + lexical coordinates
+    dim: int = 384  # of the learned part
+    lexical: int = 640  # of the lexical sketch beside it; 0 = none. Vectors have dim + lexical coordinates
     lexical_share: float = 0.65  # of the score that the sketch decides
     max_len: int = 256  # words read of each text; BM25 beside the towers reads the same
     shared: bool = True  # one tower for both sides, or one each
@@ -145,7 +145,7 @@ class AvgPool(nn.Module):
 
 TOWERS: dict[str, type[nn.Module]] = {"avgpool": AvgPool}
 
-# %% ../nbs/lesson2_search/09_avgpool.ipynb #dafea2cd
+# %% ../nbs/lesson2_search/09_avgpool.ipynb #c4c844e4
 SIDES = ("query", "document")
 
 
@@ -166,7 +166,7 @@ class DualEncoder(nn.Module):
         self._kept: list[tuple[Mapping[str, str], Tokens]] = []
 
     @classmethod
-    def for_corpus(cls, data: Any, tower: str = "avgpool", dim: int = 256, *, vectors: Tensor | None = None, seed: int = 0,
+    def for_corpus(cls, data: Any, tower: str = "avgpool", dim: int = 384, *, vectors: Tensor | None = None, seed: int = 0,
                    tokenizer: Tokenizer | None = None, progress: bool = True, **config: Any) -> DualEncoder:
         """A new model whose vocabulary and word weights come from `data.corpus` (the texts to be searched; no query is read).
 

@@ -123,7 +123,7 @@ def validate(model: nn.Module, split: Any, metric: str = "MRR@10", block: int = 
     names, asked = list(split.corpus), [q for q in split.qrels if q in split.queries]
     if not names or not asked:
         raise ValueError(f"nothing to validate on: {len(names)} documents, {len(asked)} judged queries")
-    documents = torch.from_numpy(model.encode_texts(list(split.corpus.values()), side="document"))  # (n, D)
+    documents = torch.from_numpy(model.encode_texts(split.corpus, side="document"))  # (n, D)
     queries = torch.from_numpy(model.encode_texts([split.queries[q] for q in asked], side="query"))  # (Q, D)
     run = {}
     for lo in range(0, len(asked), 1024):  # never more than 1,024 x block scores at a time

@@ -179,7 +179,8 @@ class _Forms(dict):
 class Tokenizer:
     """Words to ids by a dictionary of forms; forms of one stem share an id.
 
-    Make one with `Tokenizer.train`, keep it with `save`: the file is the `tokenizers` library's own JSON format, so other tools read it.
+    Make one with `Tokenizer.train`, keep it with `save`: the file is the `tokenizers` library's own JSON format, so that
+    other tools read it.
     """
 
     def __init__(self, forms: dict[str, int]):
@@ -231,8 +232,11 @@ class Tokenizer:
         """Write `tokenizer.json` in one step."""
         path = Path(path)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self._as_json(), ensure_ascii=False), encoding="utf8")
-        os.replace(temporary, path)
+        try:
+            temporary.write_text(json.dumps(self._as_json(), ensure_ascii=False), encoding="utf8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)  # a full disk leaves the old file, and no half of the new one
 
     def _as_json(self) -> dict:
         """What the `tokenizers` library calls WordLevel: normalise, cut, look up."""
