@@ -88,7 +88,7 @@ def test_own_candidates() -> None:
     for row in ("bm25", "model", "hybrid"):
         assert all(set(report.runs[row][q]) == set(data.test.candidates[q]) for q in data.test.qrels)
     vectors = dict(zip(data.corpus, Overlap().encode_texts(data.corpus, side="document")))
-    for (q, row), v in zip(report.runs["model"].items(), Overlap().encode_texts(data.test.queries, side="query")):
+    for row, v in zip(report.runs["model"].values(), Overlap().encode_texts(data.test.queries, side="query")):
         assert np.allclose(list(row.values()), [vectors[d] @ v for d in row])
     assert report.scores["chance"].mean("MRR@10") == chance(data.test.qrels, data.test.candidates).mean("MRR@10")
     assert report.scores["bm25"].mean("MRR@10") > evaluate(Overlap(), data.test, progress=False).scores["bm25"].mean("MRR@10") - 1e-9
