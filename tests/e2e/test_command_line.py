@@ -348,13 +348,18 @@ def test_temporary_names_are_all_known() -> None:
 def test_ctrl_c_ends_with_130_and_can_be_gone_on_with(beir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     command = (*REAL, "train", "--data", str(beir), "--out", str(folder), "--dim", "8", "--epochs", "100000")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What runs in the background of a shell ignores Ctrl-C, and so do its children: this one is to hear it.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert process.stdout
     for line in process.stdout:
         if line.startswith("training:"):
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    try:
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in err and err.splitlines()[-1] == "two-towers: stopped", err
     assert check_folder(folder, resume=True) == "unfinished"
     refused("train", "--data", beir, "--out", folder, "--dim", "8", why="--resume")
