@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 AT_ONCE = 2  # notebooks at a time, each on one thread
 LIMIT = 300  # seconds a notebook may take before it counts as hung; the house rule is one minute
 # A machine's own paths have no place in kept output: homes, and the places this one works in.
-PRIVATE = ("/home/", "/Users/", *(f"{p}/" for p in (Path.home(), tempfile.gettempdir(), ROOT.parent)))
+PRIVATE = ("/home/", "/Users/", *(f"{p}/" for p in (Path.home(), tempfile.gettempdir(), ROOT.parent) if str(p) != "/"))
 
 
 def environment() -> dict[str, str]:
