@@ -42,7 +42,7 @@ def test_recall_at_1_by_hand() -> None:
     assert recall_at_1(tiny, x, x[[1, 0, 2, 3]]) == 0.5  # two documents swapped
     assert recall_at_1(tiny, x, torch.ones(4, 4)) == 0.25  # all alike: luck, never 100 %
     leaning = x + torch.tensor([0, 2.0, 0, 0])[:, None] * x[0]
-    assert recall_at_1(tiny, leaning, x) == 0.75  # query 1 prefers document 0, though document 1 likes no other query more
+    assert recall_at_1(tiny, leaning, x) == 0.75  # query 1 prefers document 0
     with pytest.raises(ValueError, match="4 queries against 3 documents"):
         recall_at_1(tiny, x, x[:3])
 
