@@ -17,11 +17,11 @@ test:
 lab:
 	@sh .ci/setup dev
 	@root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
-	.venv/bin/jupyter lab $$root --ServerApp.root_dir=. --FileContentsManager.pre_save_hook=nbdev.clean.clean_jupyter nbs/00_start.ipynb
+	JUPYTER_CONFIG_PATH=.ci .venv/bin/jupyter lab $$root --ServerApp.root_dir=. nbs/00_start.ipynb
 
 export:
 	@sh .ci/setup dev
-	@.venv/bin/nbdev_clean && .venv/bin/nbdev_export && .venv/bin/python .ci/make_tests.py
+	@.venv/bin/nbdev_clean && .venv/bin/python .ci/clean.py && .venv/bin/nbdev_export && .venv/bin/python .ci/make_tests.py
 
 hooks:
 	@sh .ci/hooks

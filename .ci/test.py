@@ -64,7 +64,7 @@ def drift() -> list[str]:
 
 
 def kept() -> list[str]:
-    """What notebooks keep: no error, no machine's path in an output, under 400 kB each and 8 MB together."""
+    """What notebooks keep: no error, widget or machine's path in an output, under 400 kB each and 8 MB together."""
     import nbformat
 
     said = []
@@ -79,6 +79,8 @@ def kept() -> list[str]:
             text = str([output.get("text"), output.get("evalue"), output.get("data", {}).get("text/plain")])
             if output.output_type == "error" or any(p in text for p in PRIVATE):
                 said.append(f"{name} keeps an error or a path of the machine that ran it: {text[:80]}")
+            if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+                said.append(f"{name} keeps a widget, which would be dead when it is opened: run `make export`")
     if (total := sum(p.stat().st_size for p in notebooks())) > 8_000_000:
         said.append(f"the notebooks take {total:,} bytes together; 8,000,000 is the limit")
     return said

@@ -184,6 +184,18 @@ def test_buttons_step_play_and_reset() -> None:
     assert view.numbers.value == start  # once more: the preset
 
 
+def test_what_a_browser_rounds_is_no_move() -> None:
+    for name in ("hard", "cosine"):
+        view = Playground(name)
+        for _ in range(2):
+            view.step.click()
+        points, numbers = view.toy.points, view.numbers.value
+        for slider in [*view.angles, *(s for row in view.places for s in row), view.margin, view.lr]:
+            slider.value = round(slider.value / slider.step) * slider.step + 1e-12
+        assert torch.equal(view.toy.points, points) and view.numbers.value == numbers and len(view.toy.trace) == 3
+        assert (view.toy.margin, view.toy.lr) == (PRESETS[name].margin, PRESETS[name].lr)
+
+
 def test_presets_and_distances_switch() -> None:
     view = Playground()
     for name, preset in PRESETS.items():

@@ -289,7 +289,7 @@ PRESETS = {
                              "Each step overshoots: the loss goes up and stays there. Reset, then try a step size of 0.2."),
 }
 
-# %% ../nbs/lesson1_compare/03_playground.ipynb #6c2a3a1d
+# %% ../nbs/lesson1_compare/03_playground.ipynb #b7650066
 class Playground:
     """The sliders, buttons and picture of one `TripletToy`. Thin: every number shown is the toy's.
 
@@ -331,8 +331,8 @@ class Playground:
             for column in range(2):
                 self.places[row][column].observe(partial(self._moved, row, column), "value")
         self.distance.observe(self._changed_distance, "value")
-        self.margin.observe(lambda change: self._begin(margin=change["new"]), "value")
-        self.lr.observe(lambda change: setattr(self.toy, "lr", change["new"]), "value")
+        self.margin.observe(self._changed_margin, "value")
+        self.lr.observe(self._changed_lr, "value")
         self.play.observe(lambda change: self._steps(change["new"] - change["old"]), "value")
         self.step.on_click(lambda _: self._steps(1))
         self.reset.on_click(lambda _: self._reset())
@@ -344,21 +344,35 @@ class Playground:
         self._show()
 
     def _begin(self, **changes: Any) -> None:
-        if not self._setting:
-            self.toy = replace(self.toy, **changes)
-            self._show()
+        self.toy = replace(self.toy, **changes)
+        self._show()
+
+    def _by_hand(self, change: dict[str, Any], now: float) -> bool:
+        "Did the learner move it? A browser also reports back what we set, rounded to the slider's steps."
+        return not self._setting and abs(change["new"] - now) > 0.51 * change["owner"].step
 
     def _moved(self, row: int, column: int | None, change: dict[str, Any]) -> None:
         points = self.toy.points.clone()
-        if column is None:
+        if column is None and self._by_hand(change, angles_of(points)[row].item()):
             points[row] = circle(change["new"])[0]
-        else:
+            self._begin(points=points)
+        elif column is not None and self._by_hand(change, points[row, column].item()):
             points[row, column] = change["new"]
-        self._begin(points=points)
+            self._begin(points=points)
+
+    def _changed_margin(self, change: dict[str, Any]) -> None:
+        if self._by_hand(change, self.toy.margin):
+            self._begin(margin=change["new"])
+
+    def _changed_lr(self, change: dict[str, Any]) -> None:
+        if self._by_hand(change, self.toy.lr):
+            self.toy.lr = change["new"]
 
     def _changed_distance(self, change: dict[str, Any]) -> None:
         points = self.toy.points
-        self._begin(distance=change["new"], points=circle(*angles_of(points)) if change["new"] == "cosine" else points)
+        if not self._setting:
+            cosine = change["new"] == "cosine"
+            self._begin(distance=change["new"], points=circle(*angles_of(points)) if cosine else points)
 
     def _steps(self, n: int) -> None:
         for _ in range(n):  # none when Play goes back to its start
@@ -387,8 +401,8 @@ class Playground:
                 slider.layout.display = "none" if toy.distance == "cosine" else None
         finally:
             self._setting = False
-        self.numbers.value = f"<pre>{toy}</pre>"
         self.picture.value = png(draw(toy))
+        self.numbers.value = f"<pre>{toy}</pre>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "One output for all: a live widget, a PNG where none runs, a line of text where there is no picture either."
