@@ -66,6 +66,23 @@ def test_in_batch_equals_a_loop() -> None:
     assert torch.equal(mask, before)  # the caller's mask is left alone
 
 
+def test_several_hard_negatives_are_everybodys() -> None:
+    torch.manual_seed(7)
+    q, p, hard = torch.randn(5, 4), torch.randn(5, 4), torch.randn(5, 3, 4)
+    flat = torch.stack([hard[i, k] for i in range(5) for k in range(3)])  # query by query
+    mask = torch.rand(5, 20) < 0.3
+    assert torch.equal(in_batch(q, p, 0.3, mask, hard), in_batch(q, p, 0.3, mask, flat))
+    rows = F.cross_entropy(q @ torch.cat([p, flat]).T / 0.3, torch.arange(5))
+    assert torch.allclose(in_batch(q, p, 0.3, negatives=hard, both=False), rows)
+    for how in MINING:
+        one, other = (triplet_in_batch(q, p, mining=how, mask=mask, negatives=n) for n in (hard, flat))
+        assert torch.equal(one, other)
+    ids = torch.arange(15).view(5, 3)
+    assert torch.equal(same_id_mask(range(5), range(5), ids), same_id_mask(range(5), range(5), ids.flatten()))
+    loop = sum(triplet(q, p, hard[:, k], 0.5) for k in range(3)) / 3
+    assert torch.allclose(triplet(q, p, hard, 0.5), loop)
+
+
 def test_margin_mse_equals_a_loop() -> None:
     torch.manual_seed(6)
     q, p, n = torch.randn(3, 6, 4)
@@ -74,6 +91,11 @@ def test_margin_mse_equals_a_loop() -> None:
     assert abs(margin_mse(q, p, n, teacher).item() - loop) < 1e-4
     with pytest.raises(ValueError, match=r"teacher_margin \(6, 1\) for 6 queries"):
         margin_mse(q, p, n, teacher[:, None])
+    several, sure = torch.randn(6, 3, 4), torch.randn(6, 3)
+    each = [margin_mse(q, p, several[:, k], sure[:, k]) for k in range(3)]
+    assert torch.allclose(margin_mse(q, p, several, sure), sum(each) / 3)
+    with pytest.raises(ValueError, match=r"teacher_margin \(6,\) for 6 queries and negatives \(6, 3, 4\)"):
+        margin_mse(q, p, several, teacher)
 
 
 def test_gradients_equal_finite_differences() -> None:
@@ -137,6 +159,17 @@ def test_landmarks_of_collapse_and_perfection() -> None:
     assert in_batch(perfect, perfect) < 1e-6
     assert abs(in_batch(perfect, perfect, temperature=1).item() - math.log(1 + 15 / math.e)) < 1e-5
     assert triplet(perfect, perfect, perfect.roll(1, 0)) == 0
+    apart = F.normalize(perfect - 1 / 16, dim=1)  # every pair leans away from every other: the true floor at temperature 1
+    floor = math.log(1 + 15 * math.exp(-16 / 15))
+    assert abs(in_batch(apart, apart, temperature=1).item() - floor) < 1e-5
+    assert floor < in_batch(perfect, perfect, temperature=1)
+    doubled = perfect[torch.arange(16) // 2]
+    assert abs(triplet_in_batch(doubled, doubled, 0.3, mining="hard").item() - 0.3) < 1e-6
+    for losses in (lambda q, d: triplet(q, d, d.roll(1, 0)), triplet_in_batch, in_batch,
+                   lambda q, d: margin_mse(q, d, d.roll(1, 0), torch.ones(16))):
+        q, d = same.clone().requires_grad_(), same.clone().requires_grad_()
+        losses(F.normalize(q, dim=1), F.normalize(d, dim=1)).backward()
+        assert q.grad.abs().max() < 1e-6 and d.grad.abs().max() < 1e-6  # no way out of a collapse
 
 
 def test_a_stuck_loss_is_named() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 __all__ = ['DISTANCES', 'MINING', 'distances', 'distance_table', 'triplet', 'in_batch', 'same_id_mask', 'triplet_in_batch',
            'margin_mse', 'stuck_at_margin', 'stuck_at_chance']
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #e3b95c1d
+# %% ../nbs/lesson1_compare/02_losses.ipynb #25a0d1e7
 DISTANCES = ("cosine", "dot", "euclidean", "sqeuclidean")
 
 
@@ -24,7 +24,11 @@ def _check_distance(distance: str) -> None:
 
 
 def distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
-    "Row by row: `a` (..., D) against `b` (..., D), broadcast, gives (...). Small means near."
+    """Row by row: `a` (..., D) against `b` (..., D), broadcast, gives (...). Small means near.
+
+    distance: "cosine" is 1 - cos(a, b), in 0 to 2; "dot" is minus the dot product; "euclidean" the length of
+    a - b; "sqeuclidean" its square. Raises ValueError for another name.
+    """
     _check_distance(distance)
     if distance == "cosine":
         return 1 - F.cosine_similarity(a, b, dim=-1)
@@ -36,7 +40,7 @@ def distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
 
 
 def distance_table(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
-    "Every row of `a` (B, D) against every row of `b` (C, D): (B, C). Small means near."
+    "Every row of `a` (B, D) against every row of `b` (C, D): (B, C). Small means near; see `distances`."
     _check_distance(distance)
     if distance == "cosine":
         return 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
@@ -46,7 +50,7 @@ def distance_table(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
     d = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
     return d if distance == "euclidean" else d.square()
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #03d1c51f
+# %% ../nbs/lesson1_compare/02_losses.ipynb #18ae4a0d
 def _check_margin(margin: float) -> None:
     if not 0 <= margin < math.inf:
         raise ValueError(f"margin {margin}: must be a number of at least 0 (0.2 suits cosine distance)")
@@ -56,15 +60,15 @@ def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
     "Mean over rows; with `weight` (B,), the weighted mean."
     return losses.mean() if weight is None else (losses * weight).sum() / weight.sum().clamp_min(1e-12)
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #6df131b6
+# %% ../nbs/lesson1_compare/02_losses.ipynb #04c3372e
 def triplet(query: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.2, distance: str = "cosine",
             weight: Tensor | None = None) -> Tensor:
     """Triplet loss: `mean(max(0, margin + d(query, positive) - d(query, negative)))`, a scalar.
 
-    query, positive: (B, D). negative: (B, D), or (B, N, D) for N negatives a query, each in a hinge of its own.
-    distance: one of `DISTANCES`; "dot" is minus the dot product. weight: (B,), how much each row counts.
-    Zero as soon as every negative is `margin` further than its positive: then nothing is learnt from the batch.
-    When the towers give one vector for everything the loss is exactly `margin` (see `stuck_at_margin`).
+    query, positive: (B, D). negative: (B, D), or (B, N, D) for N negatives a query, each in a hinge of
+    its own. distance: one of `DISTANCES`. weight: (B,), how much each row counts.
+    Zero as soon as every negative is `margin` further than its positive: then nothing is learnt.
+    Towers that give one vector for everything cost exactly `margin` (see `stuck_at_margin`).
 
     Raises ValueError for a margin below 0 or an unknown distance.
     Source: Schroff, Kalenichenko and Philbin 2015, FaceNet, eq. 3 (there with squared Euclidean distance).
@@ -76,21 +80,22 @@ def triplet(query: Tensor, positive: Tensor, negative: Tensor, margin: float = 0
         return _mean(F.relu(margin + near[:, None] - far).mean(1), weight)
     return _mean(F.relu(margin + near - distances(query, negative, distance)), weight)
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #7f914790
+# %% ../nbs/lesson1_compare/02_losses.ipynb #97416386
 def in_batch(query: Tensor, document: Tensor, temperature: float = 0.05, mask: Tensor | None = None,
              negatives: Tensor | None = None, both: bool = True, weight: Tensor | None = None) -> Tensor:
     """In-batch softmax (InfoNCE): each query picks its own document out of everybody's. A scalar.
 
-    query, document: (B, D), row i of one belongs to row i of the other; give unit-length rows, then scores are cosines.
-    negatives: (N, D) further documents that are nobody's positive here (hard negatives, say).
-    mask: bool (B, B + N), True = leave this column out of this row's softmax (see `same_id_mask`). The row's own
-    document, column i, always stays. both: average with the other direction, document -> query, over the B x B part.
-    weight: (B,), how much each row counts.
+    query, document: (B, D), row i of one belongs to row i of the other. Unit-length rows make scores cosines.
+    negatives: further documents that are nobody's positive here: (N, D), or (B, K, D) for K hard negatives of
+    each query. Every query sees all of them, in that order (N = B K).
+    mask: bool (B, B + N), True = leave this column out of this row's softmax (see `same_id_mask`). The row's
+    own document, column i, always stays. both: average with the other direction, document -> query, over
+    the B x B part. weight: (B,), how much each row counts.
 
-    When all vectors are the same the loss is log(columns). At temperature 1 unit vectors cannot get near 0.
+    When all vectors are the same one way costs log(columns). At temperature 1 unit vectors cannot get near 0.
     Raises ValueError for a temperature of 0 or below, or shapes that do not fit.
-    Sources: van den Oord, Li and Vinyals 2018, eq. 4; Karpukhin et al. 2020 (DPR), eq. 2; both ways: Radford et al.
-    2021 (CLIP), figure 3.
+    Sources: van den Oord, Li and Vinyals 2018, eq. 4; Karpukhin et al. 2020 (DPR), eq. 2 and section 3.2;
+    both ways: Radford et al. 2021 (CLIP), figure 3.
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature {temperature}: must be above 0 (0.05 suits unit-length vectors)")
@@ -98,7 +103,7 @@ def in_batch(query: Tensor, document: Tensor, temperature: float = 0.05, mask: T
         shapes = f"queries {tuple(query.shape)} against documents {tuple(document.shape)}"
         raise ValueError(f"{shapes}: row i of one belongs to row i of the other")
     B = len(query)
-    columns = document if negatives is None else torch.cat([document, negatives])
+    columns = document if negatives is None else torch.cat([document, negatives.flatten(0, -2)])
     scores = query @ columns.T / temperature  # (B, B + N)
     own = torch.arange(B, device=scores.device)
     if mask is not None:
@@ -113,45 +118,49 @@ def in_batch(query: Tensor, document: Tensor, temperature: float = 0.05, mask: T
         losses = (losses + F.cross_entropy(scores[:, :B].T, own, reduction="none")) / 2
     return _mean(losses, weight)
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #f8a3e1d8
+# %% ../nbs/lesson1_compare/02_losses.ipynb #7c35f249
 def same_id_mask(query_ids: Sequence[int], document_ids: Sequence[int],
-                 negative_ids: Sequence[int] | None = None) -> Tensor:
+                 negative_ids: Sequence[int] | Sequence[Sequence[int]] | None = None) -> Tensor:
     """Which columns are false negatives: bool (B, B + N), True = leave out, for `in_batch(mask=...)`.
 
-    query_ids, document_ids: (B,) integers, row i is a query and its positive. negative_ids: (N,) integers.
+    query_ids, document_ids: (B,) integers, row i is a query and its positive. negative_ids: (N,) integers, or
+    (B, K) as their vectors come to `in_batch`.
     A column is left out when it holds a document that this batch knows as a positive of the row's query:
     the same document again, or the document of another row with the same query. A row's own column stays.
     """
     q = torch.as_tensor(query_ids)
     d = torch.as_tensor(document_ids)
-    columns = d if negative_ids is None else torch.cat([d, torch.as_tensor(negative_ids)])
+    columns = d if negative_ids is None else torch.cat([d, torch.as_tensor(negative_ids).flatten()])
     same_query = (q[:, None] == q[None]).float()  # (B, B)
     same_document = (d[:, None] == columns[None]).float()  # (B, B + N)
     mask = same_query @ same_document > 0  # has a row of my query this column's document as its positive?
     mask.fill_diagonal_(False)
     return mask
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #766717c5
+# %% ../nbs/lesson1_compare/02_losses.ipynb #580ebeeb
 MINING = ("all", "hard", "semi-hard")
 
 
 def triplet_in_batch(query: Tensor, document: Tensor, margin: float = 0.2, distance: str = "cosine",
-                     mining: str = "semi-hard", mask: Tensor | None = None, negatives: Tensor | None = None) -> Tensor:
+                     mining: str = "semi-hard", mask: Tensor | None = None,
+                     negatives: Tensor | None = None) -> Tensor:
     """Triplet loss whose negatives are mined from the batch: other rows' documents, and `negatives`. A scalar.
 
-    query, document: (B, D). negatives: (N, D). mask: bool (B, B + N), True = not a negative of this row.
-    mining: "all", the mean over the triplets that still cost something; "hard", each query's nearest negative;
-    "semi-hard", the nearest negative that is further than the positive (none: the furthest of all).
-    Start with "semi-hard": "hard" from random weights tends to collapse.
+    query, document: (B, D). negatives: (N, D) or (B, K, D), as for `in_batch`.
+    mask: bool (B, B + N), True = not a negative of this row.
+    mining: "all", the mean over the triplets that still cost something; "hard", each query's nearest
+    negative; "semi-hard", the nearest negative that is further than the positive (none: the furthest of all).
+    Start with "semi-hard": "hard" from random weights is apt to collapse.
 
     Raises ValueError for a margin below 0, an unknown distance or mining, or a row left without a negative.
-    Sources: Schroff et al. 2015, section 3.2 (semi-hard); Hermans, Beyer and Leibe 2017, eq. 5 and 7 (hard, all).
+    Sources: Schroff et al. 2015, section 3.2 (semi-hard); Hermans, Beyer and Leibe 2017, section 2 (batch
+    hard; batch all, here the mean over what is not zero).
     """
     _check_margin(margin)
     if mining not in MINING:
         raise ValueError(f"unknown mining {mining!r}: use one of {', '.join(MINING)}")
     B = len(query)
-    columns = document if negatives is None else torch.cat([document, negatives])
+    columns = document if negatives is None else torch.cat([document, negatives.flatten(0, -2)])
     table = distance_table(query, columns, distance)  # (B, B + N)
     near = distances(query, document, distance)  # (B,)
     out = torch.eye(B, len(columns), dtype=torch.bool, device=table.device)
@@ -170,22 +179,28 @@ def triplet_in_batch(query: Tensor, document: Tensor, margin: float = 0.2, dista
         far = torch.where(beyond.isinf(), furthest, beyond)
     return F.relu(margin + near - far).mean()
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #91c77cc6
+# %% ../nbs/lesson1_compare/02_losses.ipynb #9ac8c5f8
 def margin_mse(query: Tensor, positive: Tensor, negative: Tensor, teacher_margin: Tensor) -> Tensor:
     """Margin-MSE: be as sure as the teacher is. `mean((q.p - q.n - teacher_margin)^2)`, a scalar.
 
-    query, positive, negative: (B, D). teacher_margin: (B,), the teacher's score of positive minus that of negative.
-    Only the difference is copied: where the teacher puts its zero does not matter, but its scale has to be one that
-    dot products of these vectors can reach.
-    Raises ValueError unless there is one teacher's margin for each row.
-    Source: Hofstätter, Althammer, Schröder, Sertkan and Hanbury 2020, Improving Efficient Neural Ranking Models with
-    Cross-Architecture Knowledge Distillation, section 3.
+    query, positive: (B, D). negative: (B, D), or (B, N, D) for N negatives a query.
+    teacher_margin: (B,) or (B, N), the teacher's score of the positive minus that of the negative.
+    Only the difference is copied: where the teacher puts its zero does not matter, but its scale has to be
+    one that dot products of these vectors can reach.
+    Raises ValueError unless there is one teacher's margin for each negative.
+    Source: Hofstätter, Althammer, Schröder, Sertkan and Hanbury 2020, Improving Efficient Neural Ranking
+    Models with Cross-Architecture Knowledge Distillation, section 3.
     """
-    if teacher_margin.shape != query.shape[:1]:  # (B, 1) would be broadcast to (B, B), and train on nonsense
-        raise ValueError(f"teacher_margin {tuple(teacher_margin.shape)} for {len(query)} queries: give one number each")
-    return F.mse_loss((query * positive).sum(-1) - (query * negative).sum(-1), teacher_margin)
+    if teacher_margin.shape != negative.shape[:-1]:  # (B, 1) would be broadcast to (B, B): nonsense
+        shapes = f"for {len(query)} queries and negatives {tuple(negative.shape)}"
+        seen = f"teacher_margin {tuple(teacher_margin.shape)}"
+        raise ValueError(f"{seen} {shapes}: give one number for each negative")
+    near = (query * positive).sum(-1)  # (B,)
+    if negative.dim() == query.dim() + 1:
+        query, near = query[:, None], near[:, None]
+    return F.mse_loss(near - (query * negative).sum(-1), teacher_margin)
 
-# %% ../nbs/lesson1_compare/02_losses.ipynb #3193f307
+# %% ../nbs/lesson1_compare/02_losses.ipynb #78841db2
 def stuck_at_margin(losses: float | Sequence[float], margin: float, tolerance: float = 0.02) -> str | None:
     """The line to shout when a triplet loss sits at its margin, else None.
 
@@ -195,15 +210,20 @@ def stuck_at_margin(losses: float | Sequence[float], margin: float, tolerance: f
     values = [losses] if isinstance(losses, (int, float)) else [float(x) for x in losses]
     if not values or margin <= 0 or any(not abs(x - margin) <= tolerance * margin for x in values):
         return None
-    return (f"the loss sits at {values[-1]:.4f}, its margin of {margin:g}: positives and negatives are equally far, so the "
-            "towers have collapsed or get no gradient. Try a lower learning rate, in-batch softmax or more dimensions")
+    return (f"the loss sits at {values[-1]:.4f}, its margin of {margin:g}: positives and negatives are equally far, "
+            "so the towers have collapsed or get no gradient. "
+            "Try a lower learning rate, in-batch softmax or more dimensions")
 
 
 def stuck_at_chance(losses: float | Sequence[float], columns: int, tolerance: float = 0.02) -> str | None:
-    "The line to shout when an in-batch softmax loss sits at log(columns), what equal scores give, else None."
+    """The line to shout when an in-batch softmax loss sits at log(columns), what equal scores give, else None.
+
+    losses, tolerance: as for `stuck_at_margin`. columns: how many documents a query chooses from, B + N.
+    """
     level = math.log(columns) if columns > 1 else 0
     values = [losses] if isinstance(losses, (int, float)) else [float(x) for x in losses]
     if not values or level <= 0 or any(not abs(x - level) <= tolerance * level for x in values):
         return None
-    return (f"the loss sits at {values[-1]:.4f}, log of the {columns} columns: all documents get the same score, so the "
-            "towers have collapsed or the temperature is too high. Try a lower learning rate or temperature 0.05")
+    return (f"the loss sits at {values[-1]:.4f}, log of the {columns} columns: all documents get the same score, "
+            "so the towers have collapsed or the temperature is too high. "
+            "Try a lower learning rate or temperature 0.05")
