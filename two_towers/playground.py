@@ -134,7 +134,7 @@ class TripletToy:
         return (f"d(A,P) {self.near:z.2f}   d(A,N) {self.far:z.2f}   margin {self.margin:.2f}   loss {self.loss:.3f}   "
                 f"{self.kind}\ngradient lengths  {pulls}   steps {len(self.path) - 1}")
 
-# %% ../nbs/lesson1_compare/03_playground.ipynb #a0718406
+# %% ../nbs/lesson1_compare/03_playground.ipynb #a69fb80c
 COLOURS = ("#D55E00", "#009E73", "#0072B2")  # of KINDS: orange, green, blue, told apart by the colour-blind too
 HATCHES = ("///", "..", "")
 ARROW = 0.35  # an arrow's length as a share of its gradient's
@@ -159,14 +159,14 @@ def draw_plane(ax: Axes, toy: TripletToy) -> None:
 
     points, arrows = toy.points.numpy(), -ARROW * toy.gradients.numpy()
     reach = max(2.1, 1.15 * abs(points).max())
-    side = np.linspace(-reach, reach, 211)
+    side = np.linspace(-reach, reach, 161)
     far = toy.distance_to(np.stack(np.meshgrid(side, side), -1)).numpy()
     inner, outer = toy.near, toy.near + max(toy.margin, 1e-9)
     levels = [min(far.min(), inner) - 1, inner, outer, max(far.max(), outer) + 1]
     for kind in range(3):
-        ax.contourf(side, side, far, levels[kind : kind + 2], colors=[COLOURS[kind]], alpha=0.25)
-        band = ax.contourf(side, side, far, levels[kind : kind + 2], colors="none", hatches=[HATCHES[kind]])
-        band.set(edgecolor=COLOURS[kind] + "66", linewidth=0)
+        fill, lines = COLOURS[kind] + "40", COLOURS[kind] + "66"  # a quarter, and two fifths opaque
+        band = ax.contourf(side, side, far, levels[kind : kind + 2], colors=[fill], hatches=[HATCHES[kind]])
+        band.set(edgecolor=lines, linewidth=0)
     ax.contour(side, side, far, levels[1:3], colors=[COLOURS[0], COLOURS[2]], linewidths=1, linestyles="solid")
     if toy.distance == "cosine":
         ax.add_patch(Circle((0, 0), 1, fill=False, color="black", lw=0.8))
@@ -179,6 +179,7 @@ def draw_plane(ax: Axes, toy: TripletToy) -> None:
             style = {"arrowstyle": "-|>", "lw": 1.8, "color": "black", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 13}
             ax.annotate("", place + arrow, place, arrowprops=style, annotation_clip=False)
     named: dict[tuple, str] = {}  # points in one place share a label
+    taken = [*points, *(points + arrows), *(points + 0.5 * arrows)]  # where no region's name should stand
     for name, marker, place in zip("APN", "osD", points):
         face = COLOURS[KINDS.index(toy.kind)] if name == "N" else "black"
         ax.plot(*place, marker, color=face, ms=9, mec="white", mew=1.2, clip_on=False)
@@ -194,23 +195,25 @@ def draw_plane(ax: Axes, toy: TripletToy) -> None:
         away = away / np.linalg.norm(away) if np.linalg.norm(away) > 1e-6 else np.array([0.0, 1.0])
         ax.annotate(names, place, 15 * away, textcoords="offset points", ha="center", va="center", fontsize=11,
                     weight="bold", bbox=white)
-    taken = np.concatenate([points, points + arrows, points + 0.5 * arrows])
-    coarse = side[::7]
-    for kind, spot in _spots(coarse, toy.regions(np.stack(np.meshgrid(coarse, coarse), -1)), taken).items():
-        ax.text(*spot, KINDS[kind], color=COLOURS[kind], weight="bold", ha="center", va="center", bbox=white)
+        taken.append(place + 0.15 * reach * away)
+    coarse = side[::5]
+    for kind, spot in _spots(coarse, toy.regions(np.stack(np.meshgrid(coarse, coarse), -1)), np.array(taken)).items():
+        ax.text(*spot, KINDS[kind], color=COLOURS[kind], fontsize=9, weight="bold", ha="center", va="center", bbox=white)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="x", ylabel="y")
 
 
 def png(fig: Figure) -> bytes:
     "A figure as a PNG file of 256 colours, a third of the size; the same bytes for the same figure."
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    raw, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(raw, format="png")
-    Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return small.getvalue()
+    canvas, out = FigureCanvasAgg(fig), io.BytesIO()
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.quantize(256, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    return out.getvalue()
 
-# %% ../nbs/lesson1_compare/03_playground.ipynb #1db042a2
+# %% ../nbs/lesson1_compare/03_playground.ipynb #cab69db9
 def draw_ruler(ax: Axes, toy: TripletToy) -> None:
     "On `ax`: the distances from A on a line, where the three kinds lie on it, and which N is now."
     near, far, edge = toy.near, toy.far, toy.near + toy.margin
@@ -247,15 +250,15 @@ def draw(toy: TripletToy) -> Figure:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(8.6, 4.6), dpi=80)
-    plane = fig.add_axes((0.07, 0.11, 0.45, 0.84))
-    ruler, trace = fig.add_axes((0.6, 0.73, 0.38, 0.22)), fig.add_axes((0.6, 0.11, 0.38, 0.44))
+    plane = fig.add_axes((0.08, 0.11, 0.45, 0.84))
+    ruler, trace = fig.add_axes((0.61, 0.73, 0.37, 0.22)), fig.add_axes((0.61, 0.11, 0.37, 0.44))
     draw_plane(plane, toy)
     draw_ruler(ruler, toy)
     draw_trace(trace, toy)
     plane.set_title(f"{toy.kind}: loss {toy.loss:.3f} after {len(toy.path) - 1} steps", fontsize=11)
     return fig
 
-# %% ../nbs/lesson1_compare/03_playground.ipynb #e960b517
+# %% ../nbs/lesson1_compare/03_playground.ipynb #e13d9ba8
 class Preset(NamedTuple):
     "A place to start from, and what to watch there."
 
@@ -273,7 +276,7 @@ class Preset(NamedTuple):
 PRESETS = {
     "semi-hard": Preset([(0, 0), (0.9, 0.5), (-0.6, 1.1)], 0.6, "euclidean", 0.05,
                         "N is further than P, but not by enough: the loss is below the margin. Few steps make it easy."),
-    "hard": Preset([(0, 0), (0.9, 0.6), (0.1, 0.6)], 0.6, "euclidean", 0.05,
+    "hard": Preset([(0, 0), (0.9, 0.6), (0.0, 0.75)], 0.6, "euclidean", 0.05,
                    "N is nearer than P: the loss is above the margin. Watch it pass the margin: there N turns semi-hard."),
     "easy: no gradient": Preset([(0, 0), (0.5, 0.3), (1.4, -1.2)], 0.5, "euclidean", 0.1,
                                 "Not one arrow: this triplet teaches nothing. Move N inwards until the arrows appear."),
