@@ -132,7 +132,7 @@ def still(page: Any) -> None:
     assert "Error displaying widget" not in cell.inner_text()
 
 
-def test_sliders_and_buttons_change_numbers_and_picture(lab: str, page: Any, folder: Path) -> None:
+def test_sliders_and_buttons_change_numbers_and_picture(page: Any, lab: str, folder: Path) -> None:
     page.goto(lab)
     still(page)  # before anything is run
     page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()  # run sooner, and it asks for a kernel
