@@ -15,8 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from two_towers import losses, metrics
-from two_towers.train import Batch, TensorPairs, batches, fit, objective, validate
+from two_towers import batch as batch_module
+from two_towers import metrics
+from two_towers import train as train_module
+from two_towers.train import Batch, TensorPairs, fit, objective, validate
 
 
 class Words(nn.Module):
@@ -89,70 +91,6 @@ def stop_after(epochs, kind=Stop):
 
 
 SETTINGS = {"epochs": 5, "batch_size": 32, "lr": 0.05, "progress": False}
-
-
-def test_batches_visit_all_and_leave_out_the_rest() -> None:
-    for n, size, whole in ((10, 5, 2), (10, 4, 2), (3, 8, 1), (8, 8, 1), (1, 1, 1)):
-        got = list(batches(n, size, np.random.default_rng(0)))
-        rows = np.concatenate(got)
-        assert len(got) == whole and len(set(rows.tolist())) == len(rows) and rows.max() < n
-        assert [len(b) for b in got] == [min(size, n)] * whole
-    one, again, other = (np.concatenate(list(batches(50, 10, np.random.default_rng(s)))) for s in (1, 1, 2))
-    assert (one == again).all() and (one != other).any() and set(one.tolist()) == set(range(50))
-    with pytest.raises(ValueError, match="3 queries against 2 documents"):
-        TensorPairs(torch.zeros(3, 2), torch.zeros(2, 2))
-
-
-def test_objective_by_hand() -> None:
-    class Plain(nn.Module):
-        def encode_query(self, x): return x
-        def encode_document(self, x): return x
-
-    q = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    d = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, -0.6]])
-    n = torch.tensor([[0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
-    ids = np.arange(3)
-    cos = q @ d.T
-    def softmax(scores, own): return math.log(sum(math.exp(s / 0.5) for s in scores)) - own / 0.5
-    rows = sum(softmax(cos[i].tolist(), cos[i, i].item()) for i in range(3)) / 3
-    columns = sum(softmax(cos[:, i].tolist(), cos[i, i].item()) for i in range(3)) / 3
-    batch = Batch(q, d, ids, ids)
-    assert abs(objective(Plain(), batch, temperature=0.5).item() - (rows + columns) / 2) < 1e-5
-    wide = [cos[i].tolist() + (q[i] @ n.T).tolist() for i in range(3)]
-    rows = sum(softmax(wide[i], cos[i, i].item()) for i in range(3)) / 3
-    batch = Batch(q, d, ids, ids, negative=n, negative_ids=ids + 3)
-    assert abs(objective(Plain(), batch, temperature=0.5).item() - (rows + columns) / 2) < 1e-5
-    each = [max(0, 0.2 + (q[i] @ n[i]).item() - cos[i, i].item()) for i in range(3)]  # one negative a row
-    assert abs(objective(Plain(), batch, "triplet").item() - sum(each) / 3) < 1e-6
-    batch.weight = torch.tensor([0.0, 2.0, 1.0])
-    assert abs(objective(Plain(), batch, "triplet").item() - (2 * each[1] + each[2]) / 3) < 1e-6
-    batch.weight, batch.negative_ids = None, np.array([3, 1, 5])  # the negative of row 1 is its own positive
-    assert each[1] > 0 and abs(objective(Plain(), batch, "triplet").item() - (each[0] + each[2]) / 2) < 1e-6
-    mined = losses.triplet_in_batch(q, d, 0.2, mask=losses.same_id_mask(ids, ids)).item()
-    assert objective(Plain(), Batch(q, d, ids, ids), "triplet").item() == pytest.approx(mined)
-    with pytest.raises(ValueError, match="weights for 3 rows"):
-        objective(Plain(), Batch(q, d, ids, ids, weight=torch.ones(3)), "triplet")
-
-
-def test_objective_leaves_known_positives_out() -> None:
-    model, pairs = Words().eval(), word_pairs(4)
-    ids = np.arange(4)
-    known = np.zeros((4, 4), bool)
-    known[0, 2] = True
-    twice = Batch(pairs.query, pairs.document[[0, 1, 0, 3]], ids, np.array([0, 1, 0, 3]))
-    blind = Batch(pairs.query, pairs.document[[0, 1, 0, 3]], ids, ids)
-    for loss in ("inbatch", "triplet"):
-        masked = losses.same_id_mask(twice.query_ids, twice.document_ids)
-        asked = Batch(blind.query, blind.document, ids, ids, known=masked.numpy())
-        assert torch.equal(objective(model, twice, loss), objective(model, asked, loss))
-    assert objective(model, twice).item() < objective(model, blind).item()
-    one_row = Batch(blind.query, blind.document, ids, ids, known=known)
-    assert objective(model, twice).item() < objective(model, one_row).item() < objective(model, blind).item()
-    same = Batch(pairs.query, pairs.document, ids, np.zeros(4, int))  # every column is everybody's positive
-    with pytest.raises(ValueError, match="4 of 4 queries have no negative in this batch: use a larger batch"):
-        objective(model, same, "triplet")
-    with pytest.raises(ValueError, match="1 of 1 queries have no negative"):
-        fit(Words(), word_pairs(5), loss="triplet", batch_size=1, progress=False)
 
 
 def test_both_towers_learn_and_the_source_stays_as_it_was() -> None:
@@ -237,6 +175,7 @@ def test_a_changed_setting_is_refused_with_both_values() -> None:
                              ({"batch_size": 16}, "batch_size was 32, is 16"), ({"seed": 1}, "seed was 0, is 1"),
                              ({"loss": "triplet"}, "loss was 'inbatch', is 'triplet'"), ({"margin": 0.5}, "margin was 0.2, is 0.5"),
                              ({"temperature": 0.1}, "temperature was 0.05, is 0.1"),
+                             ({"precision": "bfloat16"}, "precision was 'float32', is 'bfloat16'"),
                              ({"valid": None}, "validation was 'validation', is None")):
             model = Words(seed=3)
             with pytest.raises(ValueError, match=said):
@@ -322,7 +261,8 @@ def test_bad_settings_name_the_value() -> None:
     for bad, said in (({"margin": -1}, "margin -1"), ({"margin": math.nan}, "margin nan"), ({"temperature": 0}, "temperature 0"),
                       ({"temperature": math.nan}, "temperature nan"), ({"lr": 0}, "learning rate 0"), ({"lr": math.inf}, "rate inf"),
                       ({"epochs": 0}, "epochs 0"), ({"epochs": 1.5}, "epochs 1.5"), ({"batch_size": 0}, "batch_size 0"),
-                      ({"patience": 0}, "patience 0"), ({"seed": -1}, "seed -1"), ({"loss": "hinge"}, "unknown loss 'hinge'")):
+                      ({"patience": 0}, "patience 0"), ({"seed": -1}, "seed -1"), ({"loss": "hinge"}, "unknown loss 'hinge'"),
+                      ({"precision": "float16"}, "unknown precision 'float16': use one of auto, float32, bfloat16")):
         model = Words()
         with pytest.raises(ValueError, match=said):
             fit(model, word_pairs(), **{**SETTINGS, **bad})
@@ -356,6 +296,80 @@ def test_the_rate_falls_in_a_line_to_a_twentieth() -> None:
     with mock.patch("two_towers.train.optimizers", lambda model, lr: [Watched(model.parameters(), lr)]):
         fit(model, word_pairs(100), epochs=10, batch_size=20, lr=1.0, progress=False)
     assert np.allclose(rates, np.maximum(1 - np.arange(50) / 50, 0.05))
+
+
+def test_the_batch_is_where_it_always_was() -> None:
+    for name in ("Batch", "Pairs", "TensorPairs", "batches", "objective"):
+        assert getattr(train_module, name) is getattr(batch_module, name) and name in train_module.__all__
+
+
+def test_a_batch_of_one_cannot_mine() -> None:
+    with pytest.raises(ValueError, match="1 of 1 queries have no negative"):
+        fit(Words(), word_pairs(5), loss="triplet", batch_size=1, progress=False)
+
+
+def test_bfloat16_towers_learn_as_float32_ones() -> None:
+    models, told_losses = [], []
+    for precision in ("auto", "float32", "bfloat16"):
+        model = Words()
+        seen = set()
+        model.query_layer.register_forward_hook(lambda module, given, out, seen=seen: seen.add((module.training, out.dtype)))
+        history = fit(model, word_pairs(), precision=precision, valid=first, **SETTINGS)
+        models.append(flat(model))
+        told_losses.append(np.array([row["loss"] for row in history.rows]))
+        low = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        assert seen == {(True, low), (False, torch.float32)}  # validation is float32 always
+        assert {w.dtype for w in model.parameters()} == {torch.float32} and flat(model).isfinite().all()
+    assert torch.equal(models[0], models[1]) and not torch.equal(models[1], models[2])  # "auto" on a CPU is float32
+    assert np.allclose(told_losses[2], told_losses[1], rtol=0.05) and told_losses[2][-1] < 0.7 * told_losses[2][0]
+
+
+def test_bfloat16_resumes_to_the_same_weights() -> None:
+    settings = {**SETTINGS, "precision": "bfloat16", "valid": first}
+    whole, other = Words(), Words(seed=7)
+    uninterrupted = fit(whole, word_pairs(), **settings)
+    with tempfile.TemporaryDirectory() as out:
+        with pytest.raises(Stop):
+            fit(Words(), word_pairs(), out=out, on_epoch=stop_after(2), **settings)
+        with pytest.raises(ValueError, match="precision was 'bfloat16', is 'float32'"):
+            fit(Words(), word_pairs(), out=out, resume=True, **{**settings, "precision": "auto"})
+        assert told(fit(other, word_pairs(), out=out, resume=True, **settings)) == told(uninterrupted)
+    assert torch.equal(flat(other), flat(whole))
+
+
+def test_bfloat16_wraps_a_loss_of_your_own() -> None:
+    seen = []
+    def squared(model, batch):
+        query = model.encode_query(batch.query)
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return (query - model.encode_document(batch.document)).square().sum(1).mean()
+    for precision in ("bfloat16", "float32"):
+        fit(Words(), word_pairs(), loss=squared, precision=precision, **{**SETTINGS, "epochs": 1})
+    assert seen == [True] * 3 + [False] * 3 and not torch.is_autocast_enabled("cpu")
+
+
+def test_bfloat16_trains_the_towers_of_lesson_2() -> None:
+    from two_towers.data import load
+    from two_towers.towers import DualEncoder
+
+    data = load("sample")
+    for hidden in ((), (16,)):  # word vectors and their means stay float32; layers above them don't
+        found, weights = {}, {}
+        for precision in ("float32", "bfloat16"):
+            model = DualEncoder.for_corpus(data, dim=16, hidden=hidden, progress=False)
+            with mock.patch("two_towers.train._log"):
+                history = fit(model, data.train, precision=precision, epochs=3, batch_size=16, lr=0.01, progress=False)
+            found[precision], weights[precision] = [row["loss"] for row in history.rows], flat(model)
+        assert np.allclose(found["bfloat16"], found["float32"], rtol=0.05) and weights["bfloat16"].isfinite().all()
+        assert torch.equal(weights["bfloat16"], weights["float32"]) == (not hidden)
+
+
+def test_auto_asks_the_device() -> None:
+    gpu = torch.device("cuda")
+    for capability, want in (((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")):
+        with mock.patch("torch.cuda.get_device_capability", return_value=capability):
+            assert train_module._precision("auto", gpu) == want and train_module._precision("float32", gpu) == "float32"
+    assert train_module._precision("auto", torch.device("cpu")) == "float32"
 
 
 def test_validate_equals_brute_force() -> None:
