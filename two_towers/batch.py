@@ -68,7 +68,7 @@ class TensorPairs:
         for rows in batches(len(self), batch_size, rng):
             yield Batch(self.query[rows], self.document[rows], rows, rows)
 
-# %% ../nbs/lesson1_compare/04a_batches.ipynb #53e5bdfe
+# %% ../nbs/lesson1_compare/04a_batches.ipynb #d124caf0
 def vectors(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Queries (B, D), documents (B, D), negatives (N, D) or None, and which columns are no negatives (B, B + N).
 
