@@ -16,7 +16,7 @@ Floats = Sequence[float] | np.ndarray
 __all__ = ['Floats', 'KINDS', 'error_rates', 'equal_error_rate', 'detected_at', 'Trials', 'Verdict', 'judge', 'Summary',
            'judge_rotations']
 
-# %% ../nbs/lesson1_compare/05c_verification.ipynb #fb29b731
+# %% ../nbs/lesson1_compare/05c_verification.ipynb #a9d680ae
 def _checked(name: str, scores: Floats) -> np.ndarray:
     """(n,) float64; ValueError unless it is a list of at least one score, all of them finite."""
     scores = np.asarray(scores, np.float64)
@@ -41,7 +41,7 @@ def error_rates(genuine: Floats, forged: Floats) -> tuple[np.ndarray, np.ndarray
     false_reject = np.searchsorted(np.sort(genuine), thresholds) / len(genuine)
     return thresholds, false_accept, false_reject
 
-# %% ../nbs/lesson1_compare/05c_verification.ipynb #f5862f5d
+# %% ../nbs/lesson1_compare/05c_verification.ipynb #9c368466
 def _below(scores: np.ndarray, thresholds: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weight on the scores (n,) below each threshold: (..., n) -> (..., K). Each score is one of the thresholds."""
     steps = np.zeros((len(thresholds), *weight.shape[:-1]))
@@ -76,7 +76,7 @@ def equal_error_rate(genuine: Floats, forged: Floats, genuine_weight: Floats | N
         rates.append(below / below[-1])
     return float(_cross(1 - rates[1], rates[0]))
 
-# %% ../nbs/lesson1_compare/05c_verification.ipynb #a1ef6680
+# %% ../nbs/lesson1_compare/05c_verification.ipynb #3b0d5979
 def detected_at(genuine: Floats, forged: Floats, acceptance: float = 0.955) -> float:
     """Share of forgeries refused by the strictest threshold that still accepts `acceptance` of the genuine ones.
 
@@ -85,9 +85,9 @@ def detected_at(genuine: Floats, forged: Floats, acceptance: float = 0.955) -> f
     if not 0 < acceptance <= 1:
         raise ValueError(f"acceptance={acceptance}: the share of genuine ones to accept is above 0 and at most 1")
     _, false_accept, false_reject = error_rates(genuine, forged)
-    return float(1 - false_accept[false_reject <= 1 - acceptance + 1e-9][-1])  # 1 - .955 is a little less than 9 / 200
+    return float(1 - false_accept[false_reject <= 1 - acceptance + 1e-9][-1])  # 1 - .9 is a bit less than .1
 
-# %% ../nbs/lesson1_compare/05c_verification.ipynb #0262c030
+# %% ../nbs/lesson1_compare/05c_verification.ipynb #f5041b0e
 KINDS = ("genuine", "skilled", "random")
 
 
@@ -111,13 +111,13 @@ class Trials:
     def __len__(self) -> int:
         return len(self.signer)
 
-# %% ../nbs/lesson1_compare/05c_verification.ipynb #f170fad0
+# %% ../nbs/lesson1_compare/05c_verification.ipynb #5ac3d838
 @dataclass(frozen=True)
 class Verdict:
     """How well the attempts were told apart: shares, 0..1."""
 
     skilled: float             # equal error rate of genuine against skilled, one threshold for everybody
-    skilled_per_signer: float  # mean over signers, each with the threshold that suits their own attempts best
+    skilled_per_signer: float  # mean over signers of the rate at each one's own crossing
     random: float              # equal error rate of genuine against random
     detected: float            # skilled forgeries refused where 95.5 % of the genuine are accepted
 
@@ -144,7 +144,7 @@ def _figures(below: np.ndarray, count: np.ndarray) -> np.ndarray:
     own = _cross(1 - below[1] / below[1, :, -1:], below[0] / below[0, :, -1:])  # (S,)
     share = count @ below                                                       # (3, R, K)
     genuine, skilled, random = share / share[..., -1:]
-    last = (genuine <= 1 - 0.955 + 1e-9).sum(-1, keepdims=True) - 1             # (R, 1) the strictest that will do
+    last = (genuine <= 1 - 0.955).sum(-1, keepdims=True) - 1                    # (R, 1) the strictest that will do
     return np.stack([_cross(1 - skilled, genuine), count @ own / count.sum(-1), _cross(1 - random, genuine),
                      np.take_along_axis(skilled, last, -1)[:, 0]], -1)
 
@@ -157,7 +157,7 @@ def judge(scores: Floats, trials: Trials) -> Verdict:
     signers, below = _tables(scores, trials)
     return Verdict(*_figures(below, np.ones((1, len(signers))))[0].tolist())
 
-# %% ../nbs/lesson1_compare/05c_verification.ipynb #e0b0e3b1
+# %% ../nbs/lesson1_compare/05c_verification.ipynb #fdae836a
 @dataclass(frozen=True)
 class Summary:
     """Several rotations of a protocol: the mean of each figure, and its 95 % interval over signers."""
