@@ -56,22 +56,25 @@ class Card:
 
     __repr__ = __str__
 
+    def _html(self, text: str) -> str:
+        return escape(text)
+
     def _repr_html_(self) -> str:
         mark = {None: "?", True: "&#10004;", False: ""}
         cell = '<td style="text-align:left;vertical-align:top;padding:3px 8px;{}">{}</td>'
         body = "".join(
             "<tr>"
             + cell.format("", mark[flag])
-            + cell.format("max-width:46em", f"<b>{escape(text)}</b>" if flag else escape(text))
+            + cell.format("max-width:46em", f"<b>{self._html(text)}</b>" if flag else self._html(text))
             + cell.format("color:#777", escape(url))
             + "</tr>"
             for flag, text, url in self._lines()
         )
-        answers = escape("; ".join(self.row.get("answers") or []) or "-")
+        answers = self._html("; ".join(self.row.get("answers") or []) or "-")
         kind = escape(self.row.get("query_type") or "")
         return (
             '<div style="border:1px solid #bbb;border-radius:6px;padding:8px;max-width:70em">'
-            f'<div style="font-size:115%"><b>{escape(self.row["query"])}</b></div>'
+            f'<div style="font-size:115%"><b>{self._html(self.row["query"])}</b></div>'
             f'<div style="color:#777">{kind} &middot; answer: {answers}</div><table>{body}</table></div>'
         )
 
