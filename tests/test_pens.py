@@ -42,7 +42,7 @@ def test_svc_files_go_out_and_come_back() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        data = generate(2, 3, 2)
+        data = generate(2, 20, 2)
         save_svc2004(data, folder)
         Path(folder, "readme.txt").write_text("not a signature")
         back = load_svc2004(folder)
@@ -101,6 +101,7 @@ def test_clocks_that_run_backwards_are_counted() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "U1S1.TXT").write_text("3\n0 0 0 1\n1 1 20 0\n2 2 10 1\n")
+        Path(folder, "U1S2.TXT").write_text("2\n0 0 0 1\n1 1 20 0\n")
         data = load_svc2004(folder)
         assert list(data.notes.values()) == [1]
         assert data.traces[0].tolist() == [[0, 0, 1], [1, 1, -1], [2, 2, 1]]
