@@ -96,6 +96,13 @@ def test_negatives_are_never_positives() -> None:
                     q = list(c.train.queries)[q]
                     assert (docs[n] in c.candidates[q]) == (kind == "row") and docs[n] not in c.train.qrels[q]
     assert c.train.pairs(Rows, negatives="row").without_pool == 0
+    pairs, own = c.train.pairs(Rows, negatives="both"), []
+    for _ in range(60):
+        for batch in pairs.epoch(8, rng):
+            names = [list(c.train.queries)[q] for q in batch.query_ids]
+            assert not any(docs[n] in c.train.qrels[q] for q, n in zip(names, batch.negative_ids, strict=True))
+            own += [docs[n] in c.candidates[q] for q, n in zip(names, batch.negative_ids, strict=True)]
+    assert abs(np.mean(own) - 0.5) < 0.06, "a coin decides between the row and the rest"
     full = Collection(
         "full",
         {"a": "", "b": "", "c": ""},
@@ -104,7 +111,7 @@ def test_negatives_are_never_positives() -> None:
         {"r": ["c", "b"]},
     )
     pairs = full.train.pairs(Rows, negatives="row")
-    assert pairs.without_pool == 2, "where a row has nothing unselected, a random passage stands in"
+    assert pairs.without_pool == full.train.pairs(Rows, negatives="both").without_pool == 2, "where a row has nothing unselected, a random passage stands in"
     for batch in pairs.epoch(3, rng):
         assert [n for q, n in zip(batch.query_ids, batch.negative_ids, strict=True) if q == 0] == [2, 2]
     only = Collection("only", {"a": ""}, {"q": ""}, {"train": {"q": {"a": 1}}})

@@ -287,7 +287,7 @@ class Split:
 
         tokens     callable: dict id -> text to Tokens, in its order. It gets the corpus dict itself, then the queries
         positives  "selected": grade >= relevant; "all": every passage of the query's own row counts as one
-        negatives  "inbatch", "random" (of another row) or "row" (of the same row, not selected)
+        negatives  "inbatch", "random" (of another row), "row" (of the same row, not selected) or "both"
         """
         if positives == "all" and not self.candidates:
             raise ValueError(

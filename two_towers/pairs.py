@@ -60,7 +60,8 @@ class Pairs:
     known      (m, 2) integers: query row, document row. Never negatives; the positives are added to them
     pool       (p, 2) integers: query row, document row. The row's own unselected passages, "maybe hard negatives"
     negatives  "inbatch": the other rows' positives only. "random": also one passage of another row for each pair.
-               "row": also one passage of the pair's own pool; where that is empty (`without_pool` pairs), a random one
+               "row": also one passage of the pair's own pool; where that is empty (`without_pool` pairs), a random one.
+               "both": a coin for each pair says "random" or "row", in every epoch anew
     max_positives_per_query    at most so many positives of a query in one epoch, drawn afresh, odds by grade, without
                replacement (Efraimidis & Spirakis 2006, Information Processing Letters 97). None: all of them
     """
@@ -76,8 +77,8 @@ class Pairs:
         negatives: str = "inbatch",
         max_positives_per_query: int | None = 8,
     ):
-        if negatives not in ("inbatch", "random", "row"):
-            raise ValueError(f"negatives={negatives!r}: choose 'inbatch', 'random' or 'row'")
+        if negatives not in ("inbatch", "random", "row", "both"):
+            raise ValueError(f"negatives={negatives!r}: choose 'inbatch', 'random', 'row' or 'both'")
         if max_positives_per_query is not None and max_positives_per_query < 1:
             raise ValueError(f"max_positives_per_query={max_positives_per_query}: make it 1 or more, or None for all")
         if not len(positives):
@@ -90,7 +91,8 @@ class Pairs:
         self.known = _table(known, len(queries), self.n_docs)
         self.pool = _table(pool, len(queries), self.n_docs)
         self.own = np.unique(np.concatenate([x[:, 0] * self.n_docs + x[:, 1] for x in (known, pool)]))
-        self.without_pool = int((np.diff(self.pool[0])[self.query] == 0).sum()) if negatives == "row" else 0
+        from_row = negatives in ("row", "both")
+        self.without_pool = int((np.diff(self.pool[0])[self.query] == 0).sum()) if from_row else 0
         self.query_tokens, self.document_tokens = tokens(queries), tokens(corpus)
 
     def __len__(self) -> int:
@@ -141,10 +143,12 @@ class Pairs:
     def draw(self, query: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One negative document for each query row, never a known positive: (B,)."""
         drawn = np.full(len(query), -1)
-        if self.negatives == "row":
+        if self.negatives in ("row", "both"):
             offsets, documents = self.pool
             size = np.diff(offsets)[query]
             has = size > 0
+            if self.negatives == "both":
+                has &= rng.random(len(query)) < 0.5
             drawn[has] = documents[offsets[query[has]] + rng.integers(0, size[has])]
         for _ in range(20):  # a clash is rare: draw again
             again = np.flatnonzero(drawn < 0)

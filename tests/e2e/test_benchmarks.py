@@ -141,3 +141,30 @@ def test_bad_input_gets_one_line(name: str, argv: list[str], why: str, monkeypat
         ladder.guarded(lambda: call(name, *argv, monkeypatch=monkeypatch))
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and why in error and error.count("\n") == 1
+
+
+def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from two_towers.sample import ROWS
+
+    file, out = tmp_path / "forty.jsonl", tmp_path / "made" / "rows.json"
+    file.write_text("".join(json.dumps(row) + "\n" for _, row in ROWS), encoding="utf-8")
+    call("rows", "--rows", file, "--data", "sample", "--out", out, monkeypatch=monkeypatch)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert list(found) == ["forty", "sample"] and json.loads(capsys.readouterr().out) == found
+    assert found["forty"]["flags"] == {"one": 36, "several": 2, "none": 1, "no flags": 1} and found["sample"]["rows"] == 38
+    assert found["sample"]["answers"]["queries"] > 30 and found["sample"]["leakage"]["queries"]["same"] == 0
+    file.write_text(json.dumps({**ROWS[0][1], "passages": {"is_selected": [], "passage_text": ["a"]}}), encoding="utf-8")
+    call("rows", "--rows", file, "--out", out, monkeypatch=monkeypatch)
+    assert json.loads(out.read_text(encoding="utf-8")) == {"forty": {"rows": 1, "flags": {"no flags": 1}}}
+    with pytest.raises(SystemExit):
+        call("rows", monkeypatch=monkeypatch)
+
+
+def test_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "choices.json"
+    call("choices", "--data", "sample", "--quick", "--seeds", 1, "--out", out, monkeypatch=monkeypatch)
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert len(rows) == len(capsys.readouterr().out.splitlines()) == 10 and list(rows)[:3] == ["chance", "BM25", "untrained"]
+    for seeds in rows.values():
+        low, high = seeds[0]["corpus"]["MRR@10"]["ci"]
+        assert len(seeds) == 1 and 0 <= low <= seeds[0]["corpus"]["MRR@10"]["mean"] <= high <= 1
