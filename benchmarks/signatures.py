@@ -41,7 +41,7 @@ from two_towers.verification import Summary, Trials, judge, judge_rotations
 STEPS = 50  # of 64 pairs: an epoch
 RECIPES = {  # loss, epochs, what the batches hold
     "1994: squared error": (squared_error, 6, {"skilled": 0.8}),
-    "1994, distorted, fewer forgeries": (squared_error, 10, {"skilled": 0.2, "distorted": True}),
+    "1994, trained without forgeries": (squared_error, 6, {"skilled": 0.0}),
     "triplet": (hard_triplet, 10, {}),
     "triplet, distorted": (hard_triplet, 10, {"distorted": True}),
     "triplet, distorted, invented forgers": (hard_triplet, 10, {"distorted": True, "invented": 0.5}),
@@ -97,7 +97,6 @@ def measure(data: Signatures, seeds: int) -> tuple[dict[str, Summary], float]:
     tried_in, longest = [], 0.0
     flat = F.normalize(features(data.ink).flatten(1), dim=1).numpy()
     points = np.log(data.ink.points.numpy())
-    rng = np.random.default_rng(0)
     bar = tqdm(total=seeds * 5 * len(RECIPES), desc="trainings")
     for learners, tested in rotations(data.signers):
         tried, known = trials(data, tested), trials(data, learners)
@@ -106,8 +105,7 @@ def measure(data: Signatures, seeds: int) -> tuple[dict[str, Summary], float]:
         warped, warped_unit = time_warping(data, tried), time_warping(data, known)
         for seed in range(seeds):
             tried_in.append(tried)
-            row = {"chance": rng.random(len(tried)),
-                   "duration alone": -np.abs(points[tried.row] - [usual[u] for u in tried.signer]),
+            row = {"duration alone": -np.abs(points[tried.row] - [usual[u] for u in tried.signer]),
                    "no network: cosine of the curves": score(flat, data, tried)}
             for recipe in RECIPES:
                 began = time.perf_counter()
@@ -143,7 +141,7 @@ def main() -> None:
     about = (f"{data.name}, {len(data.signers)} signers, 5 rotations of 14 to learn from and 6 to test, {args.seeds} seeds; "
              f"5 references, then 15 genuine, 20 skilled and 75 random attempts a signer; fingerprint {data.fingerprint}")
     print(about)
-    table = {}
+    table = {"chance": [[50.0] * 3] * 3 + [[4.5] * 3]}  # exact: a score that knows nothing
     for name, summary in rows.items():
         print(f"{name:38}{summary}")
         mean, low, high = astuple(summary)

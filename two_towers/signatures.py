@@ -292,7 +292,7 @@ def fuse(scores: list[np.ndarray], units: list[np.ndarray], weights: tuple[float
         raise ValueError(f"{counts}: give one unit and one weight for each score, at least one")
     return np.sum([w * s / np.std(u) for s, u, w in zip(scores, units, weights, strict=True)], axis=0)
 
-# %% ../nbs/lesson1_compare/05_signatures.ipynb #ed1fac65
+# %% ../nbs/lesson1_compare/05_signatures.ipynb #7a76d0a9
 LEVELS = np.array([-1.510, -0.4528, 0.4528, 1.510], np.float32)  # Max 1960, table I: four levels for a normal variable
 
 
