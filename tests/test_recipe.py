@@ -22,9 +22,13 @@ def test_what_cannot_work_is_refused_first() -> None:
         name, value = next(iter(wrong.items()))
         with pytest.raises(ValueError, match=f"{name.replace('_', ' ')} {value}"):
             Recipe(**wrong).check()
-    for wrong in ({"tower": "rnn"}, {"vectors": "my.txt"}, {"loss": "margin-mse"}, {"negatives": "mined"}):
+    for wrong in ({"tower": "rnn"}, {"loss": "margin-mse"}, {"negatives": "mined"}):
         with pytest.raises(ValueError, match="later version"):
             Recipe(**wrong).check()
+    for wrong in ("my.txt", "", "GloVe", tempfile.gettempdir()):
+        with pytest.raises(ValueError, match=r"vectors .*: no such file; use none, word2vec, glove"):
+            Recipe(vectors=wrong).check()
+    assert Recipe(vectors="glove").check().vectors == "glove"
     for wrong in ({"tower": "tower"}, {"loss": "hinge"}, {"positives": "some"}, {"pretrain": "bert"}):
         with pytest.raises(ValueError, match="unknown"):
             Recipe(**wrong).check()

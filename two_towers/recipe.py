@@ -35,9 +35,9 @@ __all__ = ['log', 'KNOWN', 'LATER', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', '
            'pick_share', 'check_folder', 'clear', 'locked', 'train_folder']
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
-KNOWN = {"tower": ("avgpool",), "vectors": ("none",), "loss": ("inbatch", "triplet"), "positives": ("selected", "all"),
+KNOWN = {"tower": ("avgpool",), "loss": ("inbatch", "triplet"), "positives": ("selected", "all"),
          "negatives": ("inbatch", "random", "row"), "pretrain": ("ict", "none")}
-LATER = {"tower": ("rnn", "gru", "lstm", "pretrained"), "vectors": ("word2vec", "glove"), "loss": ("margin-mse",),
+LATER = {"tower": ("rnn", "gru", "lstm", "pretrained"), "loss": ("margin-mse",),
          "negatives": ("bm25", "mined")}
 
 
@@ -46,7 +46,7 @@ class Recipe:
     """How a model is made. The defaults are for the towers of notebook 09; chosen on validation, on two cores, for a minute."""
 
     tower: str = "avgpool"
-    vectors: str = "none"            # word vectors to start from; "none": from scratch
+    vectors: str = "none"            # "word2vec", "glove" or a file to start from (notebook 08c); "none": from scratch
     dim: int = 384                   # of the learned part
     lexical: int = 640               # of the lexical sketch beside it (notebook 09b); 0: none
     pretrain: str = "ict"            # the inverse cloze task on the corpus; "none": labels only
@@ -68,10 +68,12 @@ class Recipe:
         """Raise ValueError for the first setting that can't work; returns itself."""
         for name, known in KNOWN.items():
             value = getattr(self, name)
-            if value in LATER.get(name, ()) or (name == "vectors" and value not in known):
+            if value in LATER.get(name, ()):
                 raise ValueError(f"{name} {value!r} comes in a later version: use {' or '.join(known)}")
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: use {' or '.join(known)}")
+        if self.vectors not in ("none", "word2vec", "glove") and not Path(self.vectors).is_file():
+            raise ValueError(f"vectors {self.vectors!r}: no such file; use none, word2vec, glove, or a file of word vectors")
         for name in ("dim", "pretrain_epochs", "epochs", "batch", "valid_queries"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name.replace('_', ' ')} {value}: must be at least 1")
@@ -96,7 +98,8 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
     training goes on from them. Raises ValueError for bad settings, or when there is nothing to learn from.
     """
     recipe.check()
-    model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, lexical=recipe.lexical, seed=recipe.seed)
+    model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, vectors=recipe.vectors, lexical=recipe.lexical,
+                                   seed=recipe.seed)
     history: dict[str, History] = {}
     shared = {"temperature": recipe.temperature, "batch_size": recipe.batch, "seed": recipe.seed, "out": out,
               "resume": resume, "progress": progress}

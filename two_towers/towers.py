@@ -166,17 +166,23 @@ class DualEncoder(nn.Module):
         self._kept: list[tuple[Mapping[str, str], Tokens]] = []
 
     @classmethod
-    def for_corpus(cls, data: Any, tower: str = "avgpool", dim: int = 384, *, vectors: Tensor | None = None, seed: int = 0,
-                   tokenizer: Tokenizer | None = None, progress: bool = True, **config: Any) -> DualEncoder:
+    def for_corpus(cls, data: Any, tower: str = "avgpool", dim: int = 384, *, vectors: Tensor | str | Path | None = None,
+                   seed: int = 0, tokenizer: Tokenizer | None = None, progress: bool = True, **config: Any) -> DualEncoder:
         """A new model whose vocabulary and word weights come from `data.corpus` (the texts to be searched; no query is read).
 
-        vectors: (V, d) word vectors to start from. Other keywords: see `TowerConfig`.
+        vectors: (V, d) word vectors to start from, or their source: "none", "word2vec", "glove" or a file (notebook 08c).
+        Other keywords: see `TowerConfig`.
         """
         known = TowerConfig(tower=tower, dim=dim, **config).check()
         tokenizer = tokenizer or Tokenizer.train(data.corpus.values(), progress=progress)
         tokens = tokenizer.encode(data.corpus.values(), known.max_len, progress=progress)
         df = tokens.document_frequency(tokenizer.vocab_size)
         sketch = sketch_for(tokens, df, known.lexical) if known.lexical else None
+        if isinstance(vectors, str | Path):
+            from two_towers.start import vectors_for
+
+            made = None if str(vectors) == "none" else vectors_for(vectors, tokenizer, data, tokens, dim, seed, progress)
+            vectors = None if made is None else torch.from_numpy(made)
         torch.manual_seed(seed)
         model = cls(tokenizer, known, sketch, weights=idf_weights(df, len(tokens)), vectors=vectors)
         model._kept.append((data.corpus, tokens.mapped()))

@@ -156,7 +156,7 @@ def test_a_parquet_that_is_no_ms_marco(tmp_path: Path) -> None:
         ("--limit", "0", "limit 0"),
         ("--tower", "gru", "later version"),
         ("--tower", "babel", "unknown tower 'babel'"),
-        ("--vectors", "glove", "later version"),
+        ("--vectors", "no.txt", "no such file"),
         ("--loss", "margin-mse", "later version"),
         ("--negatives", "mined", "later version"),
         ("--positives", "some", "unknown positives 'some'"),
