@@ -22,7 +22,7 @@ def test_what_cannot_work_is_refused_first() -> None:
         name, value = next(iter(wrong.items()))
         with pytest.raises(ValueError, match=f"{name.replace('_', ' ')} {value}"):
             Recipe(**wrong).check()
-    for wrong in ({"tower": "rnn"}, {"loss": "margin-mse"}, {"negatives": "mined"}):
+    for wrong in ({"tower": "pretrained"}, {"loss": "margin-mse"}, {"negatives": "mined"}):
         with pytest.raises(ValueError, match="later version"):
             Recipe(**wrong).check()
     for wrong in ("my.txt", "", "GloVe", tempfile.gettempdir()):

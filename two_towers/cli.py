@@ -184,7 +184,7 @@ def _trained(folder: Path, done: tuple[dict[str, Any], Any], fingerprint: str) -
 @command
 def train(data: Data,
           out: Annotated[Path, typer.Option(help="The folder to make; new, or with --resume one that was cut off.")],
-          tower: Annotated[str | None, typer.Option(help="avgpool; later rnn, gru, lstm, pretrained.")] = None,
+          tower: Annotated[str | None, typer.Option(help="avgpool, rnn, gru or lstm; later pretrained.")] = None,
           model: Annotated[str | None, typer.Option(help="Later: the pretrained model's name.")] = None,
           vectors: Annotated[str | None, typer.Option(help="Words start from: none, word2vec, glove, or a file.")] = None,
           dim: Annotated[int | None, typer.Option(help="Of the vectors.")] = None,

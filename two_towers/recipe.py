@@ -35,9 +35,9 @@ __all__ = ['log', 'KNOWN', 'LATER', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', '
            'pick_share', 'check_folder', 'clear', 'locked', 'train_folder']
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
-KNOWN = {"tower": ("avgpool",), "loss": ("inbatch", "triplet"), "positives": ("selected", "all"),
-         "negatives": ("inbatch", "random", "row"), "pretrain": ("ict", "none")}
-LATER = {"tower": ("rnn", "gru", "lstm", "pretrained"), "loss": ("margin-mse",),
+KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm"), "loss": ("inbatch", "triplet"),
+         "positives": ("selected", "all"), "negatives": ("inbatch", "random", "row"), "pretrain": ("ict", "none")}
+LATER = {"tower": ("pretrained",), "loss": ("margin-mse",),
          "negatives": ("bm25", "mined")}
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from .sketch import LexicalSketch, lengths, sketch_for
 from .words import Bags, Tokenizer, Tokens
 
 # %% auto #0
-__all__ = ['KINDS', 'TOWERS', 'SIDES', 'FORMAT', 'PARTS', 'idf_weights', 'thinned', 'TowerConfig', 'WordVectors', 'WordWeights',
-           'AvgPool', 'DualEncoder', 'save_folder', 'read_config', 'load_folder']
+__all__ = ['KINDS', 'TOWERS', 'ELSEWHERE', 'SIDES', 'FORMAT', 'PARTS', 'idf_weights', 'thinned', 'TowerConfig', 'WordVectors',
+           'WordWeights', 'AvgPool', 'tower_class', 'DualEncoder', 'save_folder', 'read_config', 'load_folder']
 
 # %% ../nbs/lesson2_search/09_avgpool.ipynb #220ceef6
 def idf_weights(df: np.ndarray, n_docs: int) -> Tensor:
@@ -77,8 +78,7 @@ class TowerConfig:
             fits = isinstance(value, (int, float) if kind is float else kind)
             if not fits or isinstance(value, bool) != (kind is bool):
                 raise ValueError(f"{f.name} {value!r}: must be {KINDS[kind]}")
-        if self.tower not in TOWERS:
-            raise ValueError(f"unknown tower {self.tower!r}: use one of {', '.join(TOWERS)}")
+        tower_class(self.tower)
         if self.word_weights not in ("idf", "none"):
             raise ValueError(f"unknown word weights {self.word_weights!r}: use 'idf' or 'none'")
         widths = (("dim", self.dim), ("lexical", self.lexical or 2), *(("hidden", width) for width in self.hidden))
@@ -112,6 +112,8 @@ class AvgPool(nn.Module):
     weights: (V, 1) to start from. vectors: (V, d) word vectors to start from. Raises ValueError where they don't fit.
     """
 
+    Config = TowerConfig
+
     def __init__(self, config: TowerConfig, vocab_size: int, weights: Tensor | None = None, vectors: Tensor | None = None):
         super().__init__()
         width = config.dim if vectors is None else vectors.shape[1]
@@ -144,6 +146,18 @@ class AvgPool(nn.Module):
 
 
 TOWERS: dict[str, type[nn.Module]] = {"avgpool": AvgPool}
+ELSEWHERE = dict.fromkeys(("rnn", "gru", "lstm"), "two_towers.rnn")  # imported when asked for; its name there: Recurrent
+
+
+def tower_class(name: str) -> type[nn.Module]:
+    """The tower called `name`; its `Config` is the dataclass of its settings. Raises ValueError for another name."""
+    if not isinstance(name, str):
+        raise ValueError(f"tower {name!r}: must be text")
+    if name in ELSEWHERE:
+        return import_module(ELSEWHERE[name]).Recurrent
+    if name not in TOWERS:
+        raise ValueError(f"unknown tower {name!r}: use one of {', '.join((*TOWERS, *ELSEWHERE))}")
+    return TOWERS[name]
 
 # %% ../nbs/lesson2_search/09_avgpool.ipynb #c4c844e4
 SIDES = ("query", "document")
@@ -158,8 +172,11 @@ class DualEncoder(nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, config: TowerConfig, sketch: LexicalSketch | None = None, **tower: Any):
         super().__init__()
+        kind = tower_class(config.tower)
+        if not isinstance(config, kind.Config):
+            config = kind.Config(**asdict(config))  # with the defaults of what only that tower has
         self.tokenizer, self.config = tokenizer, config.check()
-        self.document_tower = TOWERS[config.tower](config, tokenizer.vocab_size, **tower)
+        self.document_tower = kind(config, tokenizer.vocab_size, **tower)
         if not config.shared:
             self.query_tower_alone = copy.deepcopy(self.document_tower)  # two random starts have nothing in common
         self.sketch = (sketch or LexicalSketch(tokenizer.vocab_size, config.lexical)) if config.lexical else None
@@ -171,9 +188,9 @@ class DualEncoder(nn.Module):
         """A new model whose vocabulary and word weights come from `data.corpus` (the texts to be searched; no query is read).
 
         vectors: (V, d) word vectors to start from, or their source: "none", "word2vec", "glove" or a file (notebook 08c).
-        Other keywords: see `TowerConfig`.
+        Other keywords: see `TowerConfig`, or the `Config` of that tower.
         """
-        known = TowerConfig(tower=tower, dim=dim, **config).check()
+        known = tower_class(tower).Config(tower=tower, dim=dim, **config).check()
         tokenizer = tokenizer or Tokenizer.train(data.corpus.values(), progress=progress)
         tokens = tokenizer.encode(data.corpus.values(), known.max_len, progress=progress)
         df = tokens.document_frequency(tokenizer.vocab_size)
@@ -297,8 +314,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf8"))
     except ValueError as e:  # also what is not UTF-8
         raise ValueError(f"{path}: not JSON ({e}); train the model again") from None
-    wanted = {"format", *(f.name for f in fields(TowerConfig)), "vocab_size", "files", "about"}
     found = set(config) if isinstance(config, dict) else set()
+    known = "tower" in found and config["tower"] in (*TOWERS, *ELSEWHERE)
+    kind = tower_class(config["tower"]).Config if known else TowerConfig
+    wanted = {"format", *(f.name for f in fields(kind)), "vocab_size", "files", "about"}
     if "format" in found and config["format"] != FORMAT:
         raise ValueError(f"{path}: format {config['format']!r}, this version reads format {FORMAT}; train the model again")
     if odd := [f"without {k}" for k in sorted(wanted - found)] + [f"with {k}" for k in sorted(found - wanted)]:
@@ -316,7 +335,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _tower_config(config: Mapping[str, Any]) -> TowerConfig:
-    return TowerConfig(**{f.name: config[f.name] for f in fields(TowerConfig)}).check()
+    kind = tower_class(config["tower"]).Config
+    return kind(**{f.name: config[f.name] for f in fields(kind)}).check()
 
 
 def load_folder(folder: str | Path, kind: type[DualEncoder] = DualEncoder) -> DualEncoder:

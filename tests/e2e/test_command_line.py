@@ -154,7 +154,7 @@ def test_a_parquet_that_is_no_ms_marco(tmp_path: Path) -> None:
         ("--dim", "many", "got 'many'"),
         ("--seed", "-1", "seed -1"),
         ("--limit", "0", "limit 0"),
-        ("--tower", "gru", "later version"),
+        ("--tower", "pretrained", "later version"),
         ("--tower", "babel", "unknown tower 'babel'"),
         ("--vectors", "no.txt", "no such file"),
         ("--loss", "margin-mse", "later version"),
