@@ -114,6 +114,9 @@ def test_files_that_are_no_vectors_are_refused_in_one_line() -> None:
         for name in ("missing.txt", "."):
             with pytest.raises(ValueError, match="no such file of word vectors"):
                 read_vectors(Path(folder) / name)
+        for name, why in {"plain.gz": "not packed with gzip", "packed.txt": "name it .gz", "huge.bin": "too short for them", "zero.txt": "promises 0 words"}.items():
+            with pytest.raises(ValueError, match=why):
+                read_vectors(Path(folder) / name)
         with pytest.raises(ValueError, match="line 3: 1 numbers where 3 are wanted"):
             read_vectors(Path(folder) / "narrow.txt")
         with pytest.raises(ValueError, match="promises 2 words, 3 follow"):
