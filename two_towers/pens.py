@@ -55,7 +55,7 @@ class Ink:
         parts = list(parts)
         return Ink(torch.cat([p.path for p in parts]), torch.cat([p.points for p in parts]))
 
-# %% ../nbs/lesson1_compare/05b_pens.ipynb #35705612
+# %% ../nbs/lesson1_compare/05b_pens.ipynb #5ce56821
 @dataclass
 class Signatures:
     "Signatures and forgeries. Row i claims to be by `signer[i]`, and is when `genuine[i]`."
@@ -105,14 +105,14 @@ class Signatures:
         return (f"{self.name}: {len(self.signers)} signers, {self.genuine.sum()} genuine signatures (median {real:.1f} s), "
                 f"{(~self.genuine).sum()} forgeries ({forged:.1f} s), fingerprint {self.fingerprint}{noted}")
 
-# %% ../nbs/lesson1_compare/05b_pens.ipynb #254f0260
+# %% ../nbs/lesson1_compare/05b_pens.ipynb #6ec99f74
 def _lognormal(t: np.ndarray, start: float, mu: float, sigma: float) -> np.ndarray:
     "Speed of one stroke of length 1 at times t (T,), seconds: zero before `start`, then up and down."
     u = np.maximum(t - start, 1e-9)
     speed = np.exp(-((np.log(u) - mu) ** 2) / (2 * sigma**2)) / (u * sigma * np.sqrt(2 * np.pi))
     return np.where(t > start, speed, 0)
 
-# %% ../nbs/lesson1_compare/05b_pens.ipynb #9a45c3c7
+# %% ../nbs/lesson1_compare/05b_pens.ipynb #28efd6a3
 @dataclass(frozen=True)
 class _Strokes:
     "A signer's motor programme: n strokes. Times in seconds, angles in radians."
@@ -172,7 +172,7 @@ class _Strokes:
         turn = np.array([[np.cos(lean), np.sin(lean)], [-np.sin(lean), np.cos(lean)]])
         return np.column_stack([size * xy @ turn, np.where(self.lifted[speed.argmax(0)], -1.0, 1.0)])
 
-# %% ../nbs/lesson1_compare/05b_pens.ipynb #dfe92957
+# %% ../nbs/lesson1_compare/05b_pens.ipynb #72fcc46b
 def generate(signers: int = 40, genuine: int = 20, forgeries: int = 20, seed: int = 0) -> Signatures:
     """Invented signers, numbered from 1, each with `genuine` signatures and `forgeries` by four-attempt forgers.
 
@@ -193,7 +193,7 @@ def generate(signers: int = 40, genuine: int = 20, forgeries: int = 20, seed: in
     flags = np.tile(np.arange(genuine + forgeries) < genuine, signers)
     return Signatures("generated", traces, np.repeat(np.arange(1, signers + 1), genuine + forgeries), flags)
 
-# %% ../nbs/lesson1_compare/05b_pens.ipynb #b63a8717
+# %% ../nbs/lesson1_compare/05b_pens.ipynb #ce15892b
 def _files(place: Path) -> Iterator[tuple[str, str]]:
     "Name and text of each file in a folder (and its folders) or a tar archive. Nothing is unpacked to disk."
     if place.is_dir():
@@ -256,7 +256,7 @@ def load_svc2004(place: str | Path) -> Signatures:
     return Signatures("SVC2004", [found[k] for k in keys], np.array([k[0] for k in keys]),
                       np.array([k[1] <= 20 for k in keys]), notes)
 
-# %% ../nbs/lesson1_compare/05b_pens.ipynb #472d8c78
+# %% ../nbs/lesson1_compare/05b_pens.ipynb #dd46ba8a
 def save_svc2004(data: Signatures, folder: str | Path) -> None:
     "Write signatures as SVC2004's task 1 files: at most 20 genuine and any number of forgeries for each signer."
     folder = Path(folder)
