@@ -36,7 +36,7 @@ def _without_trend(v: Tensor) -> Tensor:
 def features(ink: Ink) -> Tensor:
     """The eight curves of `FEATURES`, (B, 8, LENGTH). The same for a signature moved or magnified.
 
-    Lengths are in units of y's spread, speed in those per point as written. After Bromley et al. 1994, section 3.
+    Lengths are in units of y's spread, speed in those per point as written. After Bromley et al. 1994.
     """
     x, y, pen = ink.path.unbind(-1)  # (B, T) each
     x, y = _without_trend(x), _without_trend(y)
@@ -109,7 +109,7 @@ def verify(vectors: np.ndarray, tried: Trials, files: dict[int, OnFile]) -> np.n
 class SignatureTowers(nn.Module):
     """One time-delay network for both towers: (B, 8, 200) curves become (B, D) vectors of length 1.
 
-    channels: of the two layers; (12, 16) gives D = 16 x 19 = 304. Source: Bromley et al. 1994, section 4, figure 3.
+    channels: of the two layers; (12, 16) gives D = 16 x 19 = 304. Source: Bromley et al. 1994.
     """
 
     def __init__(self, channels: tuple[int, int] = (12, 16)):
@@ -190,7 +190,7 @@ class SignaturePairs:
 def squared_error(model: nn.Module, batch: Batch, same: float = 1.0, forged: float = -0.9) -> Tensor:
     """The loss of 1994, a scalar: squared distance of two cosines from their targets, +1 and -0.9.
 
-    Source: Bromley et al. 1994, section 4. It asks of every forgery to be nearly opposite, however good it is.
+    Source: Bromley et al. 1994. It asks of every forgery to be nearly opposite, however good it is.
     """
     anchor = model.encode_query(batch.query)  # (B, D)
     right = (anchor * model.encode_document(batch.document)).sum(1)
