@@ -26,6 +26,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "training_speed": {"data": "sample", "dim": 8, "batch": 8, "epochs": 1, "steps": 2, "rounds": 1},
     "encode_speed": {"data": "sample", "documents": 50, "dim": 8, "lexical": 24, "words": 500, "rounds": 1},
     "search_speed": {"sizes": (500,), "queries": (10,), "ks": (10,), "rounds": 1},
+    "recurrent_speed": {"data": "sample", "documents": 20, "dim": 8, "batches": (4,), "rounds": 1},
     "metrics_speed": {"queries": 20, "depth": 50, "rounds": 1},
     "import_time": {"rounds": 1},
 }

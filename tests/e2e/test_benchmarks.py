@@ -36,7 +36,7 @@ def test_names_hide_no_module_of_python() -> None:
     assert not {path.stem for path in FOLDER.glob("*.py")} & set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("name", ["training_speed", "search_speed", "metrics_speed"])
+@pytest.mark.parametrize("name", ["training_speed", "search_speed", "metrics_speed", "recurrent_speed"])
 def test_speed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     call("run", name, "--quick", "--threads", 1, monkeypatch=monkeypatch)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {name}")]
@@ -78,7 +78,7 @@ def entry(rung: str, seed: int, value: float, data: str = "toy", mark: str = "f"
     """A ledger's line."""
     about = {"rung": rung, "seed": seed, "data": data, "split": "test", "fingerprint": mark, "corpus_size": 9, "queries": 3}
     return about | {"primary": "MRR@10", "metrics": {"MRR@10": value}, "ci": {"MRR@10": [value - 0.1, value + 0.1]},
-                    "title": rung, "seconds": 1.0}
+                    "title": rung, "seconds": 1.0, "processor_seconds": 1.0}
 
 
 def test_ledger_shows_the_last_measurement_of_the_last_data() -> None:
@@ -168,3 +168,35 @@ def test_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     for seeds in rows.values():
         low, high = seeds[0]["corpus"]["MRR@10"]["ci"]
         assert len(seeds) == 1 and 0 <= low <= seeds[0]["corpus"]["MRR@10"]["mean"] <= high <= 1
+
+
+def test_avgpool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    avgpool, out = importlib.import_module("avgpool"), tmp_path / "avgpool.json"
+    rows = [name for name in avgpool.ROWS if "GloVe" not in name]  # GloVe is an extra
+    argv = ["--data", "sample", "--quick", "--seeds", 2, "--out", out, "--rows", *rows]
+    call("avgpool", *argv, monkeypatch=monkeypatch)
+    entries = json.loads(out.read_text())["rows"]
+    assert [e["row"] for e in entries] == ["chance", "bm25", *rows]
+    for e in entries:
+        found = e["test"]["MRR@10"]
+        assert found["ci"][0] <= found["value"] <= found["ci"][1] and e["test"]["queries"] == 8 and e["corpus_size"] == 50
+        if e["row"] not in ("chance", "bm25"):
+            assert len(found["seeds"]) == 2 == len(e["processor_seconds"]) and abs(sum(found["seeds"]) / 2 - found["value"]) < 1e-3
+            assert ("p" in found) == (e["row"] != "base")
+    call("avgpool", "--data", "sample", "--quick", "--seeds", 1, "--out", out, "--rows", "plain mean", monkeypatch=monkeypatch)
+    again = json.loads(out.read_text())["rows"]
+    assert sorted(e["row"] for e in again) == sorted(e["row"] for e in entries)  # measured anew, in its place
+    assert capsys.readouterr().out.count("| sample: 50 documents, 8 test queries |") == 2 * len(entries)
+
+
+def test_recurrent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out, rows = tmp_path / "rnn.json", ["gru", "bigru", "gru, shuffled"]
+    argv = ["--data", "sample", "--dim", 8, "--words", 16, "--epochs", 1, "--pretrain-epochs", 1, "--ledger", out, "--rows", *rows]
+    call("recurrent", *argv, monkeypatch=monkeypatch)
+    entries = json.loads(out.read_text())
+    assert [e["row"] for e in entries] == ["avgpool", *rows]
+    for e in entries:
+        assert e["test"]["queries"] == 8 and 0 < e["test"]["MRR@10"] <= 1 and e["documents_per_second"] > 0
+        assert ("against_avgpool" in e["test"]) == (e["row"] != "avgpool") == (e["recurrent_parameters"] > 0)
+    call("recurrent", *argv, monkeypatch=monkeypatch)
+    assert len(json.loads(out.read_text())) == len(entries)
