@@ -133,6 +133,7 @@ def test_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ("ladder", ["--plot", "x.png", "--ledger", "nowhere.jsonl"], "no such ledger"),
     ("ladder", ["--seeds", "0"], "at least 1"),
     ("results", ["--bm25-run", "x"], "without --folder"),
+    ("pretraining", ["--seeds", "0"], "at least 1"),
 ])
 def test_bad_input_gets_one_line(name: str, argv: list[str], why: str, monkeypatch: pytest.MonkeyPatch,
                                  capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,3 +201,53 @@ def test_recurrent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         assert ("against_avgpool" in e["test"]) == (e["row"] != "avgpool") == (e["recurrent_parameters"] > 0)
     call("recurrent", *argv, monkeypatch=monkeypatch)
     assert len(json.loads(out.read_text())) == len(entries)
+
+
+def test_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out, argv = tmp_path / "made" / "pretraining.json", ["--data", "sample", "--quick", "--seeds", 2, "--values", tmp_path / "v"]
+    call("pretraining", *argv, "--out", out, monkeypatch=monkeypatch)
+    made = json.loads(out.read_text(encoding="utf-8"))
+    rows = {(e["part"], e["row"], e["labels"], e["split"]): e for e in made["rows"]}
+    assert len(rows) == len(made["rows"]) == len(capsys.readouterr().out.splitlines()) - 2
+    parts = [e["part"] for e in made["rows"]]
+    assert {part: parts.count(part) for part in set(parts)} == {"settings": 11, "labels": 4 + 2 * (3 + 3 + 2) + 4 * 3 + 1, "easy": 5}
+    for e in made["rows"]:
+        assert all(0 <= low <= value <= high <= 1 for value, low, high in e["values"].values())
+        assert e["seeds"] == len(e["each"]) == (1 if e["row"] in ("chance", "bm25") else 2)
+        assert abs(sum(e["each"]) / len(e["each"]) - e["values"][e["metric"]][0]) < 2e-4
+        for other in e.get("against", {}).values():
+            assert all(low <= diff <= high and 0 < p <= 1 for diff, low, high, p in other.values())
+    whole, unseen = rows["labels", "cloze, whole", 8, "test"], rows["labels", "cloze, unseen test", 8, "test"]
+    base = rows["labels", "none, whole", 8, "test"]
+    assert abs(whole["against"]["none"]["MRR@10"][0] - whole["values"]["MRR@10"][0] + base["values"]["MRR@10"][0]) < 2e-4
+    assert unseen["passages"] < whole["passages"] == made["about"]["sample"]["corpus_size"] and set(unseen["against"]) == {"none", "seen"}
+    assert set(rows["labels", "cloze, whole, not mixed", 8, "test"]["against"]) == {"none", "mixed"}
+    easy = rows["easy", "plain", "all", "validation"]
+    assert len(easy["losses"]) == 2 and len(easy["curve"]["train"]) == len(easy["curve"]["validation"]) == 3
+    assert all(inside >= outside for _, inside, outside, *_ in easy["curve"]["validation"])  # a batch is easier than the corpus
+
+    before = out.read_text(encoding="utf-8")
+    module = importlib.import_module("pretraining")
+    monkeypatch.setattr(module.Bench, "keep", lambda self, key, *_, **__: pytest.fail(f"measured again: {key}"))
+    call("pretraining", *argv, "--out", out, monkeypatch=monkeypatch)
+    assert out.read_text(encoding="utf-8") == before
+    one = next(path for path in sorted((tmp_path / "v").iterdir()) if "seed=1" in path.name and "part=easy" in path.name)
+    one.unlink()  # as if it had been cut off there: what is there is drawn
+    call("pretraining", *argv, "--out", out, "--draw", monkeypatch=monkeypatch)
+    seeds = [e["seeds"] for e in json.loads(out.read_text(encoding="utf-8"))["rows"] if e["part"] == "easy"]
+    assert sorted(seeds) == [1, 2, 2, 2, 2]
+
+
+def test_few_labels_take_as_many_steps() -> None:
+    import numpy as np
+
+    pretraining = importlib.import_module("pretraining")
+    from two_towers.data import load
+
+    train, model = load("sample").train, importlib.import_module("two_towers.towers").DualEncoder.for_corpus(load("sample"), dim=4)
+    pairs = train.pairs(model.tokens)
+    for batch in (4, 9, 1000):
+        longer = pretraining.Longer(pairs, batch, 25)
+        steps = len(list(longer.epoch(batch, np.random.default_rng(0))))
+        once = len(list(pairs.epoch(batch, np.random.default_rng(0))))
+        assert 25 <= steps < 25 + once and len(longer) // batch == steps
