@@ -72,7 +72,7 @@ def loaded(weights):
 
 def told(history):
     """A history without its timings."""
-    rows = [{k: v for k, v in r.items() if k not in ("seconds", "pairs_per_second")} for r in history.rows]
+    rows = [{k: v for k, v in r.items() if k not in ("seconds", "pairs_per_second", "glance_seconds")} for r in history.rows]
     return rows, history.best, history.messages
 
 
@@ -261,7 +261,7 @@ def test_bad_settings_name_the_value() -> None:
     for bad, said in (({"margin": -1}, "margin -1"), ({"margin": math.nan}, "margin nan"), ({"temperature": 0}, "temperature 0"),
                       ({"temperature": math.nan}, "temperature nan"), ({"lr": 0}, "learning rate 0"), ({"lr": math.inf}, "rate inf"),
                       ({"epochs": 0}, "epochs 0"), ({"epochs": 1.5}, "epochs 1.5"), ({"batch_size": 0}, "batch_size 0"),
-                      ({"patience": 0}, "patience 0"), ({"seed": -1}, "seed -1"), ({"loss": "hinge"}, "unknown loss 'hinge'"),
+                      ({"patience": 0}, "patience 0"), ({"every": 0, "valid": first}, "every 0"), ({"every": 5}, "every=5 without `valid`"), ({"seed": -1}, "seed -1"), ({"loss": "hinge"}, "unknown loss 'hinge'"),
                       ({"precision": "float16"}, "unknown precision 'float16': use one of auto, float32, bfloat16")):
         model = Words()
         with pytest.raises(ValueError, match=said):
@@ -413,6 +413,13 @@ def test_fit_validates_on_a_split() -> None:
     best = max(r["MRR@1"] for r in history.rows)
     assert history.best["value"] == best > history.rows[0]["MRR@1"]
     assert validate(model, split, "MRR@1") == best == pytest.approx(first(model))
+    small = train_module.part(split, 10, 5)  # glances read a part of it
+    with mock.patch("two_towers.train.part", return_value=small), mock.patch("two_towers.train._log.warning"):
+        watched = fit(Reader(), source, valid=split, metric="MRR@1", every=3, **SETTINGS)
+    assert [g["epoch"] for g in watched.glances] == [1, 2, 3, 4, 5] and [r["MRR@1"] for r in watched.rows] == [r["MRR@1"] for r in history.rows]
+    assert list(watched.glances[0])[2] == "MRR@1 among 15"
+    value = watched.glances[watched.best["epoch"] - 1]["MRR@1 among 15"]
+    assert value == validate(model, small, "MRR@1") >= best
 
 
 def test_rows_of_other_phases_stay() -> None:
@@ -459,6 +466,29 @@ def test_progress_goes_to_standard_error() -> None:
     with contextlib.redirect_stderr(errors):
         fit(Words(), word_pairs(), **SETTINGS)
     assert errors.getvalue() == ""
+
+
+def test_glances_change_nothing_and_resume() -> None:
+    settings = {**SETTINGS, "valid": first}
+    whole, watched, other = Words(), Words(), Words(seed=7)
+    plain = fit(whole, word_pairs(), **settings)
+    with mock.patch("two_towers.train._log.warning"):
+        seen = fit(watched, word_pairs(), every=2, **settings)
+        assert torch.equal(flat(whole), flat(watched)) and [r["loss"] for r in seen.rows] == [r["loss"] for r in plain.rows]
+        assert [g["step"] for g in seen.glances] == [2, 4, 6, 8, 10, 12, 14] and [g["epoch"] for g in seen.glances] == [1, 2, 2, 3, 4, 4, 5]
+        last_of = {g["epoch"]: g["validation"] for g in seen.glances if g["step"] % 3 == 0}
+        assert all(seen.rows[e - 1]["validation"] == v for e, v in last_of.items()) and len(last_of) == 2
+        assert plain.glances == [] and all(r["glance_seconds"] == 0 for r in plain.rows) and seen.rows[0]["glance_seconds"] > 0
+        with tempfile.TemporaryDirectory() as out:
+            with pytest.raises(Stop):
+                fit(Words(), word_pairs(), out=out, every=2, on_epoch=stop_after(3), **settings)
+            resumed = fit(other, word_pairs(), out=out, resume=True, every=2, **settings)
+            assert resumed.glances == seen.glances and torch.equal(flat(other), flat(whole))
+            rows = [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
+            assert [r["step"] for r in rows if r["phase"] == "train.glances"] == [g["step"] for g in seen.glances]
+            assert len(rows) == 12
+        often = fit(Words(), word_pairs(), every=1, **{**settings, "valid": lambda m: [first(m) for _ in range(50)][0]})
+    assert sum("looking every 1 steps took" in line for line in often.messages) == 1
 
 
 def test_tensorboard_only_with_a_folder() -> None:

@@ -26,11 +26,12 @@ class History:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None  # {"epoch", "value"} of the highest validation figure, where there is one
     messages: list[str] = field(default_factory=list)  # what looked wrong
+    glances: list[dict[str, Any]] = field(default_factory=list)  # {"step", "epoch", figure}, with `fit(every=...)`
 
     @property
     def figures(self) -> list[str]:
         """What is worth a curve: the loss, and the validation figure where there is one."""
-        others = ("epoch", "steps", "pairs_per_second", "seconds")
+        others = ("epoch", "steps", "pairs_per_second", "seconds", "glance_seconds")
         return [name for name in (self.rows[0] if self.rows else ()) if name not in others]
 
     def __str__(self) -> str:
@@ -51,6 +52,11 @@ class History:
             ax.plot([r["epoch"] for r in self.rows], [r[name] for r in self.rows], marker="o", ms=3, color="#0072B2")
             if self.best and name != "loss":
                 ax.plot(self.best["epoch"], self.best["value"], "o", ms=11, mfc="none", mec="#D55E00", mew=2)
+            if self.glances and name != "loss":
+                glanced, an_epoch = list(self.glances[0])[2], self.rows[0]["steps"]
+                where = [g["step"] / an_epoch for g in self.glances]
+                ax.plot(where, [g[glanced] for g in self.glances], ".-", lw=0.8, ms=4, color="#666666", label=glanced)
+                ax.legend(frameon=False)
             ax.set(xlabel="epoch", ylabel=name)
             ax.xaxis.get_major_locator().set_params(integer=True)
         fig.suptitle(title)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from . import metrics
 from .batch import Batch, Pairs, TensorPairs, batches, objective, vectors
 from .checkpoint import load_checkpoint, load_tensors, load_weights, save_checkpoint, save_tensors, write_rows
+from .glance import Glances, part
 from .history import History, live_plot, symptoms
 from .optim import RowAdagrad, optimizers
 
@@ -43,7 +44,8 @@ def validate(model: nn.Module, split: Any, metric: str = "MRR@10", block: int = 
     if not names or not asked:
         raise ValueError(f"nothing to validate on: {len(names)} documents, {len(asked)} judged queries")
     documents = torch.from_numpy(model.encode_texts(split.corpus, side="document"))  # (n, D)
-    queries = torch.from_numpy(model.encode_texts([split.queries[q] for q in asked], side="query"))  # (Q, D)
+    texts = split.queries if list(split.queries) == asked else [split.queries[q] for q in asked]  # a mapping is read once
+    queries = torch.from_numpy(model.encode_texts(texts, side="query"))  # (Q, D)
     run = {}
     for lo in range(0, len(asked), 1024):  # never more than 1,024 x block scores at a time
         best = [(queries[lo : lo + 1024] @ part.T).topk(min(depth, len(part))) for part in documents.split(block)]
@@ -94,6 +96,7 @@ class _Run:
     made: list[torch.optim.Optimizer]
     name: str
     checkpoint: Path | None
+    glances: Glances | None = None
     history: History = field(default_factory=History)
     best: dict[str, Tensor] | None = None  # the best epoch's weights
     epoch: int = 0  # epochs done
@@ -152,26 +155,36 @@ def _epoch(run: _Run, bar: Any) -> dict[str, Any]:
         values.append(_step(run, batch, len(values)))
         seen += len(batch.query_ids)
         bar.update()
+        if run.glances:
+            run.glances(run.model, run.epoch + 1, run.epoch * run.steps + len(values))
         bar.set_postfix(epoch=f"{run.epoch + 1}/{s['epochs']}", loss=f"{np.mean(values[-50:]):.3f}", refresh=False)
     if batch is None:
         raise ValueError(f"no batch in epoch {run.epoch + 1} from a source that says it holds {s['pairs']} pairs")
-    seconds, mean = time.perf_counter() - began, float(np.mean(values))
+    glanced = run.glances.spent() if run.glances else 0.0
+    seconds, mean = time.perf_counter() - began - glanced, float(np.mean(values))
     _look(run, batch, mean)
+    if run.glances and (line := run.glances.too_dear(glanced, seconds)):
+        _tell(run, "glances", line)
     row = {"epoch": run.epoch + 1, "steps": run.epoch * run.steps + len(values), "loss": mean}
-    return row | {"pairs_per_second": seen / seconds, "seconds": seconds}
+    return row | {"pairs_per_second": seen / seconds, "seconds": seconds, "glance_seconds": glanced}
 
 
 @torch.no_grad()
 def _look(run: _Run, batch: Batch, mean: float) -> None:
-    """Say what looks wrong, each kind once."""
+    """Say what looks wrong."""
     run.model.eval()
     query, document, negatives, known = vectors(run.model, batch)
     found = symptoms(run.settings["loss"], mean, query, document, negatives=negatives, mask=known,
                      margin=run.settings["margin"], temperature=run.settings["temperature"])
     for kind, line in found.items():
-        if not any(f": {kind}: " in said for said in run.history.messages):
-            run.history.messages.append(f"epoch {run.epoch + 1}: {kind}: {line}")
-            _log.warning(run.history.messages[-1])
+        _tell(run, kind, line)
+
+
+def _tell(run: _Run, kind: str, line: str) -> None:
+    """Each kind of message once."""
+    if not any(f": {kind}: " in said for said in run.history.messages):
+        run.history.messages.append(f"epoch {run.epoch + 1}: {kind}: {line}")
+        _log.warning(run.history.messages[-1])
 
 # %% ../nbs/lesson1_compare/04_training.ipynb #23561613
 def _judge(run: _Run, row: dict[str, Any], score: Callable[[nn.Module], float]) -> None:
@@ -189,16 +202,33 @@ def _judge(run: _Run, row: dict[str, Any], score: Callable[[nn.Module], float]) 
 
 def _keep(run: _Run) -> None:
     about = {"settings": run.settings, "epoch": run.epoch, "stale": run.stale, "best": run.history.best}
-    about |= {"rows": run.history.rows, "messages": run.history.messages}
+    about |= {"rows": run.history.rows, "messages": run.history.messages, "glances": run.history.glances}
     save_checkpoint(run.checkpoint, run.model, run.made, about, run.best if run.stale else None)
-    write_rows(run.checkpoint.parent / "metrics.jsonl", run.name, run.history.rows)
+    _write(run)
+
+
+def _write(run: _Run) -> None:
+    path = run.checkpoint.parent / "metrics.jsonl"
+    write_rows(path, run.name, run.history.rows)
+    if run.glances:
+        write_rows(path, f"{run.name}.glances", run.history.glances)
 
 
 def _go_on(run: _Run) -> None:
     about, run.best = load_checkpoint(run.checkpoint, run.model, run.made, run.settings)
-    run.history = History(about["rows"], about["best"], about["messages"])
+    run.history.rows[:], run.history.glances[:] = about["rows"], about.get("glances", [])
+    run.history.best, run.history.messages = about["best"], about["messages"]
     run.epoch, run.stale = about["epoch"], about["stale"]
-    write_rows(run.checkpoint.parent / "metrics.jsonl", run.name, run.history.rows)  # a kill may have come before it
+    _write(run)  # a kill may have come before it
+
+
+def _glances(valid: Any, metric: str, every: int | None) -> Glances | None:
+    if not every:
+        return None
+    if callable(valid):
+        return Glances(every, "validation", valid)
+    small = part(valid)
+    return Glances(every, f"{metric} among {len(small.corpus):,}", lambda model: validate(model, small, metric))
 
 
 def _board(run: _Run) -> Any:
@@ -216,7 +246,7 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
         temperature: float = 0.05, epochs: int = 8, batch_size: int = 256, lr: float = 2e-3, seed: int = 0,
         patience: int = 3, metric: str = "MRR@10", out: str | Path | None = None, name: str = "train",
         resume: bool = False, device: str | None = None, precision: str = "auto", progress: bool = True,
-        on_epoch: Callable[[History], None] | None = None) -> History:
+        every: int | None = None, on_epoch: Callable[[History], None] | None = None) -> History:
     """Train `model` on `source`: the one loop of the course.
 
     model: a module with `encode_query` and `encode_document`, each giving (B, D) vectors.
@@ -230,6 +260,8 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
         stopped; without it an older run's checkpoint of that name is removed.
     precision: "float32"; "bfloat16", in which the towers run under `torch.autocast` (and all of a loss of your own)
         while weights, gradients and validation stay float32; "auto": bfloat16 on a GPU that has it, else float32.
+    every: also glance at the figure each so many steps, on a part of the split (`glance.part`), or by the function.
+        Into `History.glances`, the plot and `metrics.jsonl`; nothing else is changed by it (notebook 04e).
     on_epoch: called with the history after each epoch, when all of it is written.
 
     Returns the `History`; the model is left in evaluation mode, also when training is interrupted.
@@ -238,9 +270,12 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
     """
     from tqdm.auto import tqdm
 
-    _check(loss, margin, temperature, lr, seed, precision, epochs=epochs, batch_size=batch_size, patience=patience)
+    _check(loss, margin, temperature, lr, seed, precision, epochs=epochs, batch_size=batch_size, patience=patience,
+           **({} if every is None else {"every": every}))
     if resume and out is None:
         raise ValueError("resume=True without `out`: give the folder that training was writing to")
+    if every is not None and valid is None:
+        raise ValueError(f"every={every} without `valid`: nothing to glance at; give a validation split or a function")
     figure = None if valid is None else "validation" if callable(valid) else metric
     if figure == metric:
         metrics.parse_metric(metric)  # a slip of the pen shows now, not after an epoch
@@ -258,7 +293,9 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
                 "batch_size": batch_size, "pairs": len(pairs), "validation": figure,
                 "precision": _precision(precision, where)}
     checkpoint = None if out is None else Path(out) / f"{name}.checkpoint.safetensors"
-    run = _Run(model, pairs, loss, settings, where, made, name, checkpoint)
+    run = _Run(model, pairs, loss, settings, where, made, name, checkpoint, _glances(valid, metric, every))
+    if run.glances:
+        run.history.glances = run.glances.rows
     if checkpoint:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
@@ -279,6 +316,9 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
                     _keep(run)
                 for key in (*run.history.figures, "pairs_per_second") if board else ():
                     board.add_scalar(f"{name}/{key}", row[key], run.epoch)
+                for g in run.history.glances if board else ():
+                    if g["epoch"] == run.epoch:
+                        board.add_scalar(f"{name}/{run.glances.figure}, by step", g[run.glances.figure], g["step"])
                 if on_epoch:
                     on_epoch(run.history)
     except KeyboardInterrupt:
