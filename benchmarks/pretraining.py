@@ -6,8 +6,9 @@
 The learned part alone (no lexical sketch); what is not said here is as in `Recipe`. Three parts:
 "settings": span, keep and epochs, one at a time, without labels, judged on validation.
 "labels": 0, 100, 1,000 and all labelled queries after no pre-training and after the task on the whole corpus, each also
-    made without the passages that a split judges (not in vocabulary, pre-training or labels) and judged on that split. The
-    epoch is chosen on validation; an epoch goes over few labels several times, until it has 25 batches. Test chooses nothing.
+    made without the passages that test judges (not in vocabulary, pre-training or labels); where test has few queries
+    also without those of validation, and judged there. The epoch is chosen on validation; an epoch goes over few labels
+    several times, until it has 25 batches. Test chooses nothing.
 "easy": what the loss of a batch says beside a search of the whole corpus, epoch by epoch, without pre-training.
 Every query's values are kept in --values, a file a model: what is there is not measured again. The JSON is drawn from them
 alone, at the end or with --draw: a query's values are averaged over the seeds, then means, intervals and p are taken.
@@ -32,6 +33,7 @@ BASE = {"span": (6, 24), "keep": 0.1, "epochs": 8}  # the recipe's
 SETTINGS = [BASE, *(BASE | {"span": s} for s in ((2, 6), (12, 48), (32, 96))), *(BASE | {"keep": k} for k in (0.0, 0.5, 1.0)),
             *(BASE | {"epochs": e} for e in (1, 2, 4, 16))]
 LABELS = (0, 100, 1000, "all")
+FEW = 200  # test queries: with fewer, validation's passages are also left out once, and judged
 CURES = ("plain", "cloze mixed in", "random negatives", "BM25 negatives")
 QUICK = {"dim": 16, "pretrain_epochs": 1, "epochs": 2}
 
@@ -102,7 +104,7 @@ class Bench:
         self.recipe = replace(Recipe(dim=256, lexical=0), **(QUICK if o.quick else {}))
         self.least = 2 if o.quick else 25
         self.fixed = {"batch_size": self.recipe.batch, "temperature": self.recipe.temperature, "progress": False, "device": "cpu"}
-        self.keys: list[dict[str, Any]] = []  # in the order of the JSON
+        self.unseen = ["test", *(["validation"] if len(data.test) < FEW else [])]
 
     def key(self, part: str, row: str, labels: Any, seed: int) -> dict[str, Any]:
         """What tells one model of this collection from another."""
@@ -170,9 +172,15 @@ class Bench:
 
     def settings(self, seed: int) -> None:
         """Span, keep and epochs, without labels, on validation."""
+        from two_towers.metrics import Scores
+
         for s in SETTINGS:
             key = self.key("settings", "span {span[0]}-{span[1]}, keep {keep:g}, epochs {epochs}".format(**s), 0, seed)
-            if self.missing(key):
+            same = self.shelf.get(self.key("labels", "cloze, whole", 0, seed)) if s is BASE else None
+            if same and self.missing(key):  # that model, measured before
+                scores = Scores(list(self.data.validation.qrels), same[1]["validation"])
+                self.keep(key, {"validation": scores}, setting=s, seconds=same[0]["seconds"])
+            elif self.missing(key):
                 model, start = self.model(self.data, seed), self.tick()
                 self.cloze(model, self.data.corpus, seed, **s)
                 seconds = self.tick() - start
@@ -185,10 +193,10 @@ class Bench:
         from ladder import unjudged
 
         self._labels(self.data, "whole", ("validation", "test"), seed)
-        for split in ("test", "validation"):
+        for split in self.unseen:
             self._labels(unjudged(self.data, split), f"unseen {split}", (split,), seed)
         judged = {s: {d for g in self.data.qrels[s].values() for d in g} for s in ("test", "validation")}
-        split = min(judged, key=lambda s: len(judged[s]))
+        split = min(self.unseen, key=lambda s: len(judged[s]))
         others = [d for d in self.data.corpus if d not in judged["test"] | judged["validation"]]
         if split == "test" or 2 * len(judged[split]) < len(others):  # as many others, to tell "fewer" from "not these"
             size = min(len(judged[split]), len(others) - 1)
@@ -342,7 +350,7 @@ class Ledger:
         for row in ("chance", "bm25"):
             rows += self.entry("labels", row, 0, {})
         for row in ("none, whole", "cloze, whole", "cloze, whole, not mixed", *(f"{start}, {kind} {split}" for split in
-                    ("test", "validation") for start, kind in (("none", "unseen"), ("cloze", "unseen"), ("cloze", "fewer")))):
+                    b.unseen for start, kind in (("none", "unseen"), ("cloze", "unseen"), ("cloze", "fewer")))):
             against = {"none": "none, whole"} if row != "none, whole" else {}
             if "unseen" in row or "fewer" in row:
                 against["seen"] = row.split(",")[0] + ", whole"

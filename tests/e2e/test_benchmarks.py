@@ -222,6 +222,8 @@ def test_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert abs(whole["against"]["none"]["MRR@10"][0] - whole["values"]["MRR@10"][0] + base["values"]["MRR@10"][0]) < 2e-4
     assert unseen["passages"] < whole["passages"] == made["about"]["sample"]["corpus_size"] and set(unseen["against"]) == {"none", "seen"}
     assert set(rows["labels", "cloze, whole, not mixed", 8, "test"]["against"]) == {"none", "mixed"}
+    settings = rows["settings", "span 6-24, keep 0.1, epochs 8", 0, "validation"]  # the same model, not trained twice
+    assert settings["values"] == rows["labels", "cloze, whole", 0, "validation"]["values"] and settings["setting"]["keep"] == 0.1
     easy = rows["easy", "plain", "all", "validation"]
     assert len(easy["losses"]) == 2 and len(easy["curve"]["train"]) == len(easy["curve"]["validation"]) == 3
     assert all(inside >= outside for _, inside, outside, *_ in easy["curve"]["validation"])  # a batch is easier than the corpus
