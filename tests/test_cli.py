@@ -49,7 +49,8 @@ def test_one_line_and_two() -> None:
                           (["data", "sample", "--limit", 0], "limit=0"), (["score", "no.run", "no.qrels"], "no.run: No such file"),
                           (["train", "--data", "sample"], "--out"), (["train", "--data", "sample", "--out", f"{tmp}/m", "--epochs", "many"], "got 'many'"),
                           (["train", "--data", "sample", "--out", f"{tmp}/m", "--temperature", 0], "temperature 0.0"),
-                          (["evaluate", tmp, "--data", "sample"], "config.json")):
+                          (["evaluate", tmp, "--data", "sample"], "config.json"), (["runs", f"{tmp}/m"], "no such folder"),
+                          (["runs", tmp, "--sort", "beauty"], "known: MRR@10")):
             code, out, err = run(*line)
             assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("two-towers: ") and why in err, (line, err)
         assert not Path(tmp, "m").exists()
@@ -60,7 +61,7 @@ def test_help_is_quick_and_complete() -> None:
     import sys
 
     code, out, err = run("--help")
-    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "demo"))
+    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "runs", "demo"))
     options = run("train", "--help")[1]
     assert all(f"--{o} " in options for o in ("data", "tower", "out", "model", "vectors", "dim", "epochs", "batch", "lr", "loss", "margin", "temperature",
                                               "positives", "negatives", "pretrain", "seed", "limit", "resume", "json"))

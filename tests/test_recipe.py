@@ -10,7 +10,7 @@ import pytest
 from two_towers import checkpoint
 from two_towers.data import load
 from two_towers.engine import SearchEngine
-from two_towers.recipe import SHARES, Recipe, check_folder, clear, locked, pick_share, train_folder, train_model
+from two_towers.recipe import SHARES, Recipe, check_folder, clear, locked, pick_share, read_state, train_folder, train_model
 from two_towers.train import validate
 
 
@@ -29,7 +29,8 @@ def test_what_cannot_work_is_refused_first() -> None:
         with pytest.raises(ValueError, match=r"vectors .*: no such file; use none, word2vec, glove"):
             Recipe(vectors=wrong).check()
     assert Recipe(vectors="glove").check().vectors == "glove"
-    for wrong in ({"tower": "tower"}, {"loss": "hinge"}, {"positives": "some"}, {"pretrain": "bert"}):
+    for wrong in ({"tower": "tower"}, {"loss": "hinge"}, {"positives": "some"}, {"pretrain": "bert"}, {"negatives": "hard"},
+                  {"precision": "float8"}):
         with pytest.raises(ValueError, match="unknown"):
             Recipe(**wrong).check()
 
@@ -47,10 +48,22 @@ def test_the_share_that_wins_on_validation_is_picked() -> None:
 def test_labels_only_texts_only_and_nothing() -> None:
     data, small = load("sample"), {"dim": 8, "batch": 16, "epochs": 2, "pretrain_epochs": 2}
     assert list(train_model(data, Recipe(pretrain="none", loss="triplet", negatives="row", **small), progress=False)[1]) == ["train"]
+    assert list(train_model(data, Recipe(negatives="both", **small), progress=False)[1]) == ["pretrain", "train"]
     data.qrels = {}
     assert list(train_model(data, Recipe(**small), progress=False)[1]) == ["pretrain"]
     with pytest.raises(ValueError, match="nothing to learn from"):
         train_model(data, Recipe(pretrain="none"))
+
+
+def test_negatives_and_precision_reach_the_training() -> None:
+    data, small = load("sample"), {"dim": 8, "batch": 16, "epochs": 2, "pretrain": "none"}
+    def losses(**settings):
+        return [row["loss"] for row in train_model(data, Recipe(**small, **settings), progress=False)[1]["train"].rows]
+
+    drawn = [losses(negatives=name) for name in ("inbatch", "random", "row", "both")]
+    assert len(set(map(tuple, drawn))) == 4, drawn                       # four kinds of rivals, four curves
+    plain, low = (losses(tower="rnn", precision=name) for name in ("float32", "bfloat16"))   # a mean of words has no product to round
+    assert plain != low and abs(plain[-1] - low[-1]) < 0.05 * plain[-1], (plain, low)
 
 
 def test_whose_folder_it_is() -> None:
@@ -163,3 +176,64 @@ def test_errors_leave_nothing_half_written() -> None:
         with pytest.raises(ValueError, match="finished model"):
             train_folder(data, folder, recipe)
         assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_killed_while_clearing_up_it_is_still_ours() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        folder, unlink = Path(tmp) / "model", Path.unlink
+        folder.mkdir()
+        for name in ("training.json", "metrics.jsonl", "tokenizer.json", "report.md"):
+            (folder / name).write_text("{}")
+        def weak(self, missing_ok=False):
+            if len(list(folder.iterdir())) == 2:
+                raise KeyboardInterrupt
+            unlink(self, missing_ok)
+        Path.unlink = weak
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                clear(folder)
+        finally:
+            Path.unlink = unlink
+        assert len(list(folder.iterdir())) == 2 and check_folder(folder) == "new"
+
+
+def test_killed_on_the_last_step() -> None:
+    data, recipe = load("sample"), Recipe(dim=8, batch=16, epochs=1, pretrain="none")
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = Path(tmp) / "model"
+        train_folder(data, folder, recipe, progress=False)
+        whole = sorted(p.name for p in folder.iterdir())
+        for name in ("train.checkpoint.safetensors", ".lock", "report.md.tmp"):
+            (folder / name).write_text("x")
+        with locked(folder), pytest.raises(ValueError, match="is training there"):
+            train_folder(data, folder, recipe, resume=True)
+        (folder / ".lock").write_text("1")
+        assert train_folder(data, folder, recipe, resume=True) is None
+        assert sorted(p.name for p in folder.iterdir()) == whole
+
+
+def test_what_is_being_made_is_read_or_named() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        state = Path(tmp) / "training.json"
+        state.write_text('{"data": "0123"}')
+        assert read_state(tmp) == {"data": "0123"}
+        for damage in (b"", b"{", b"[1]", b"{}", b'{"data": 7}', b"\xff"):
+            state.write_bytes(damage)
+            with pytest.raises(ValueError, match=r"training.json: (not JSON|does not say)"):
+                read_state(tmp)
+        (Path(tmp) / "train.checkpoint.safetensors").write_text("x")
+        with pytest.raises(ValueError, match="training.json"):
+            train_folder(load("sample"), tmp, Recipe(dim=8), resume=True)
+
+
+def test_same_seed_same_numbers() -> None:
+    data = load("sample")
+    with tempfile.TemporaryDirectory() as tmp:
+        made = {}
+        for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+            recipe = Recipe(dim=8, batch=16, epochs=2, pretrain_epochs=2, negatives="both", seed=seed)
+            history, report = train_folder(data, Path(tmp) / name, recipe, progress=False)
+            curve = [row["loss"] for h in history.values() for row in h.rows]
+            made[name] = ((Path(tmp) / name / "model.safetensors").read_bytes(), report.to_dict(), report.runs, curve)
+        assert made["a"] == made["b"]                                    # weights, report, every score and every loss
+        assert all(x != y for x, y in zip(made["a"], made["c"]))         # and another seed changes each of them

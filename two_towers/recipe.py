@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from dataclasses import replace as altered
@@ -32,11 +32,12 @@ log = logging.getLogger("two_towers")
 
 # %% auto #0
 __all__ = ['log', 'KNOWN', 'LATER', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', 'TEMPORARY', 'OURS', 'Recipe', 'train_model',
-           'pick_share', 'check_folder', 'clear', 'locked', 'train_folder']
+           'pick_share', 'check_folder', 'clear', 'locked', 'tidy', 'read_state', 'train_folder']
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
 KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm"), "loss": ("inbatch", "triplet"),
-         "positives": ("selected", "all"), "negatives": ("inbatch", "random", "row"), "pretrain": ("ict", "none")}
+         "positives": ("selected", "all"), "negatives": ("inbatch", "random", "row", "both"), "pretrain": ("ict", "none"),
+         "precision": ("auto", "float32", "bfloat16")}
 LATER = {"tower": ("pretrained",), "loss": ("margin-mse",),
          "negatives": ("bm25", "mined")}
 
@@ -56,12 +57,13 @@ class Recipe:
     margin: float = 0.2              # of the triplet loss
     temperature: float = 0.05        # of the in-batch softmax
     positives: str = "selected"      # or "all" passages of the row
-    negatives: str = "inbatch"       # besides them: "random", or "row": the row's own, not selected
+    negatives: str = "inbatch"       # besides them: "random"; "row": the row's own, not selected; "both": a coin for each pair
     mix: float = 0.5                 # cloze pairs beside each labelled pair, so that labels are not learned by heart; 0: none
     epochs: int = 6
     batch: int = 256
     lr: float = 2e-3
     valid_queries: int = 1000        # of the validation split, asked after each epoch
+    precision: str = "auto"          # "bfloat16" or "float32"; "auto": bfloat16 on a GPU that has it (notebook 04)
     seed: int = 0
 
     def check(self) -> Recipe:
@@ -101,8 +103,8 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
     model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, vectors=recipe.vectors, lexical=recipe.lexical,
                                    seed=recipe.seed)
     history: dict[str, History] = {}
-    shared = {"temperature": recipe.temperature, "batch_size": recipe.batch, "seed": recipe.seed, "out": out,
-              "resume": resume, "progress": progress}
+    shared = {"temperature": recipe.temperature, "batch_size": recipe.batch, "seed": recipe.seed,
+              "precision": recipe.precision, "out": out, "resume": resume, "progress": progress}
     if recipe.pretrain == "ict":
         cloze = inverse_cloze(data.corpus)
         pairs = cloze.pairs(model.tokens)
@@ -185,7 +187,8 @@ def check_folder(folder: str | Path, resume: bool = False) -> str:
 def clear(folder: str | Path, patterns: tuple[str, ...] = OURS) -> None:
     """Remove what a training writes into `folder`. Other files stay."""
     folder = Path(folder)
-    for path in (p for pattern in patterns for p in folder.glob(pattern)):
+    found = [p for pattern in patterns for p in folder.glob(pattern)]
+    for path in sorted(found, key=lambda p: p.name == STATE):  # last: whoever is killed in here leaves a folder of ours
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -213,9 +216,29 @@ def locked(folder: str | Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #4076ab84
+def tidy(folder: str | Path) -> None:
+    """Remove what is left in a finished folder whose training was killed on its last step."""
+    left = (*CHECKPOINTS, *TEMPORARY)
+    if any(next(Path(folder).glob(pattern), None) for pattern in (*left, ".lock")):
+        with locked(folder):
+            clear(folder, left)
+
+
+def read_state(folder: str | Path) -> dict[str, Any]:
+    """What is being made in `folder`, from its `training.json`. ValueError that names the file when it is damaged."""
+    path = Path(folder) / STATE
+    try:
+        state = json.loads(path.read_text(encoding="utf8"))
+    except ValueError as e:  # also what is not UTF-8
+        raise ValueError(f"{path}: not JSON ({e}); remove {folder} and train again") from None
+    if not isinstance(state, dict) or not isinstance(state.get("data"), str):
+        raise ValueError(f"{path}: does not say what is made there; remove {folder} and train again")
+    return state
+
+
 @contextmanager
-def _workplace(folder: Path, wanted: dict[str, Any], resume: bool) -> Iterator[None]:
-    """`folder`, locked, with a `training.json` that says what is made there."""
+def _workplace(folder: Path, wanted: dict[str, Any], begun: dict[str, Any], resume: bool) -> Iterator[None]:
+    """`folder`, locked, with a `training.json` that says what is made there, and how it was `begun`."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -223,12 +246,12 @@ def _workplace(folder: Path, wanted: dict[str, Any], resume: bool) -> Iterator[N
             state = check_folder(folder, resume)  # again, now that nobody else can change it
             clear(folder, TEMPORARY)
             if state == "unfinished":
-                before = json.loads((folder / STATE).read_text(encoding="utf8"))
+                before = {"precision": "auto"} | read_state(folder)  # a setting that older trainings did not have
                 if changed := [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in wanted.items() if before.get(k) != v]:
                     raise ValueError(f"{folder}: was begun otherwise ({'; '.join(changed)}): use the same, or another folder")
             try:
                 with replacing(folder / STATE) as temporary:
-                    temporary.write_text(json.dumps(wanted, indent=2), encoding="utf8")
+                    temporary.write_text(json.dumps(wanted | begun, indent=2), encoding="utf8")
                 yield
             except BaseException:
                 clear(folder, TEMPORARY if list(folder.glob("*.checkpoint.safetensors")) else OURS)
@@ -241,24 +264,25 @@ def _workplace(folder: Path, wanted: dict[str, Any], resume: bool) -> Iterator[N
                 folder.rmdir()
 
 
-def train_folder(data: Any, out: str | Path, recipe: Recipe = Recipe(), *, resume: bool = False,
-                 progress: bool = True) -> tuple[dict[str, History], Report | None] | None:
+def train_folder(data: Any, out: str | Path, recipe: Recipe = Recipe(), *, resume: bool = False, progress: bool = True,
+                 options: Sequence[str] = ()) -> tuple[dict[str, History], Report | None] | None:
     """Make a model's folder of `data`: train, judge on the test split if there is one, save, index, write `report.md`.
 
-    resume: go on with a training that was cut off there; it ends with the same weights. Returns the histories and the
-    report, or None when the folder was finished before.
+    resume: go on with a training that was cut off there; it ends with the same weights. options: of the command line that
+    asked for it, kept so that `two-towers runs` can say how to go on. Returns the histories and the report, or None when
+    the folder was finished before.
     Raises ValueError when `out` holds anything else, or another training writes there; OSError when the disk is full.
     """
     out, state = Path(out), check_folder(out, resume)
     recipe.check()
     if state == "finished":
         log.warning("finished before: nothing to do")
-        clear(out, CHECKPOINTS)  # where it was killed on its last step
+        tidy(out)
         return None
     if state == "new" and resume:
         log.warning("no checkpoint to go on from: training from the beginning")
     wanted = {"data": data.fingerprint, **asdict(recipe)}
-    with _workplace(out, wanted, resume):
+    with _workplace(out, wanted, {"collection": data.name, "options": list(options)}, resume):
         model, history = train_model(data, recipe, out, resume=resume, progress=progress)
         report = evaluate(model, data.test, progress=progress) if "test" in data.splits else None
         seconds = {phase: round(sum(row["seconds"] for row in h.rows), 1) for phase, h in history.items()}

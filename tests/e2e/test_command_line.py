@@ -95,6 +95,7 @@ def test_missing_folders(tmp_path: Path, model: Path) -> None:
     refused("evaluate", nowhere, "--data", "sample", why="nowhere")
     refused("evaluate", model, "--data", nowhere, why="nowhere")
     refused("search", nowhere, "tea", why="nowhere")
+    refused("runs", nowhere, why="no such folder")
     refused("score", nowhere, nowhere, why="nowhere")
     assert not list(tmp_path.iterdir())
 
@@ -248,6 +249,23 @@ def test_score_names_file_and_line(tmp_path: Path) -> None:
     value = json.loads(out)
     assert (code, err, value["metrics"]["MRR@10"], value["queries"], value["missing"]) == (0, "", 0.5, 1, 0)
     refused("score", tmp_path / "run", tmp_path / "qrels", "--relevant", "0", why="relevant")
+
+
+def test_runs_lists_what_is_there(model: Path, tmp_path: Path) -> None:
+    code, out, err = run("runs", tmp_path)
+    assert (code, out.count("\n"), err) == (0, 1, "") and "no training there" in out
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf8")
+    shutil.copytree(model, tmp_path / "whole")
+    code, out, err = run("runs", tmp_path, "--sort", "hybrid:mrr@10", "--json")
+    value = json.loads(out)
+    assert (code, err, value["sort"]) == (0, "", "hybrid:MRR@10")
+    assert [(Path(row["run"]).name, row["state"]) for row in value["runs"]] == [("whole", "finished"), ("broken", "damaged")]
+    code, out, err = run("runs", tmp_path)
+    assert (code, err) == (0, "") and "\n  BM25 " in out and "broken: config.json: not JSON" in out
+    refused("runs", tmp_path, "--sort", "beauty", why="'beauty' to sort by; known: MRR@10")
+    refused("runs", tmp_path, "--data", "pydocs", why="no training on 'pydocs'; there are:")
+    refused("runs", tmp_path / "broken" / "config.json", why="is a file")
 
 
 # --- training into a folder
