@@ -358,8 +358,11 @@ class Ledger:
                 against["none"] = row.replace("cloze", "none")
             if "not mixed" in row:
                 against["mixed"] = "cloze, whole"
+            elif "whole" in row:
+                against["bm25"] = "bm25"
             for n in b.sizes():
-                rows += self.entry("labels", row, n, against)
+                more = {"all labels": "none, whole"} if (row, n) == ("cloze, whole", 0) else {}
+                rows += self.entry("labels", row, n, against | more)
         sizes = [n for n in b.sizes() if n != 0]
         for n, cure in [*((n, "plain") for n in sizes), *((sizes[-2], cure) for cure in CURES[1:])]:
             rows += self.entry("easy", cure, n, {"plain": "plain"} if cure != "plain" else {})
@@ -368,7 +371,8 @@ class Ledger:
     def entry(self, part: str, row: str, labels: Any, against: dict[str, str]) -> list[dict[str, Any]]:
         """One row's entries, one a split."""
         mine = self.seeds(part, row, labels)
-        others = {name: self.seeds(part, other, labels) for name, other in against.items()}
+        place = {"bm25": 0, "all labels": "all"}  # where the other row has another number of labels
+        others = {name: self.seeds(part, other, place.get(name, labels)) for name, other in against.items()}
         return [self.draw(part, row, labels, split, mine, others) for split in (mine[0][1] if mine else ())]
 
     def draw(self, part: str, row: str, labels: Any, split: str, mine: list[Any], others: dict[str, Any]) -> dict[str, Any]:
@@ -383,20 +387,20 @@ class Ledger:
                  "values": {m: [round(x, 4) for x in (scores.mean(m), *scores.ci(m))] for m in shown},
                  "each": [round(float(np.mean(values[split][first])), 4) for _, values in mine]}
         for name, other in others.items():
-            n = min(len(mine), len(other))
-            if n:
+            n = len(mine) if name == "bm25" else min(len(mine), len(other))  # BM25 has no seeds
+            if other and n:
                 a, b = self.scores(mine[:n], split), self.scores(other[:n], split)
                 found = {m: compare(a, b, m) for m in shown}
                 entry.setdefault("against", {})[name] = {m: [round(float(x), 4) for x in (c.diff, c.lo, c.hi, c.p)]
                                                          for m, c in found.items()}
-        for name in ("seconds", "passages", "pairs", "setting", "how"):
+        for name in ("seconds", "passages", "setting", "how"):
             if name in about:
                 entry[name] = about[name] if name != "seconds" else round(float(np.mean([a["seconds"] for a, _ in mine])), 1)
         if "kept_epoch" in about:
             entry["kept_epochs"] = [a["kept_epoch"] for a, _ in mine]
         if part == "easy":
             entry["losses"] = np.mean([a["losses"] for a, _ in mine], axis=0).round(4).tolist()
-            entry["curve"] = {name: np.mean([[e[name] for e in a["curve"]] for a, _ in mine], axis=0).round(4).tolist()
+            entry["curve"] = {name: np.mean([[e[name] for e in a["curve"]] for a, _ in mine], axis=0).round(3).tolist()
                               for name in ("train", "validation")}
         return entry
 
@@ -414,7 +418,7 @@ def write(out: Path, data: Any, ledger: Ledger) -> list[dict[str, Any]]:
     value["rows"] = [e for e in value["rows"] if e["data"] != data.name] + ledger.entries()
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
-        lines = ",\n".join(json.dumps(e) for e in value["rows"])
+        lines = ",\n".join(json.dumps(e, separators=(",", ":")) for e in value["rows"])
         temporary.write_text(f'{{"about": {json.dumps(value["about"])},\n"rows": [\n{lines}\n]}}\n', encoding="utf8")
     return value["rows"]
 

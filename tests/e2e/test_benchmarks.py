@@ -221,6 +221,12 @@ def test_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     base = rows["labels", "none, whole", 8, "test"]
     assert abs(whole["against"]["none"]["MRR@10"][0] - whole["values"]["MRR@10"][0] + base["values"]["MRR@10"][0]) < 2e-4
     assert unseen["passages"] < whole["passages"] == made["about"]["sample"]["corpus_size"] and set(unseen["against"]) == {"none", "seen"}
+    bm25 = rows["labels", "bm25", 0, "test"]["values"]["MRR@10"][0]
+    assert set(whole["against"]) == {"none", "bm25"} and set(base["against"]) == {"bm25"}
+    assert abs(whole["against"]["bm25"]["MRR@10"][0] - whole["values"]["MRR@10"][0] + bm25) < 2e-4
+    without, every = rows["labels", "cloze, whole", 0, "test"], rows["labels", "none, whole", "all", "test"]
+    diff = without["values"]["MRR@10"][0] - every["values"]["MRR@10"][0]
+    assert abs(without["against"]["all labels"]["MRR@10"][0] - diff) < 2e-4
     assert set(rows["labels", "cloze, whole, not mixed", 8, "test"]["against"]) == {"none", "mixed"}
     settings = rows["settings", "span 6-24, keep 0.1, epochs 8", 0, "validation"]  # the same model, not trained twice
     assert settings["values"] == rows["labels", "cloze, whole", 0, "validation"]["values"] and settings["setting"]["keep"] == 0.1
@@ -253,3 +259,18 @@ def test_few_labels_take_as_many_steps() -> None:
         steps = len(list(longer.epoch(batch, np.random.default_rng(0))))
         once = len(list(pairs.epoch(batch, np.random.default_rng(0))))
         assert 25 <= steps < 25 + once and len(longer) // batch == steps
+
+
+def test_approximate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    approximate, out = importlib.import_module("approximate"), tmp_path / "approximate.json"
+    argv = ["--data", "sample", "--sizes", 300, 200, "--dim", 16, "--queries", 9, "--span", 3, 12, "--out", out]
+    call("approximate", *argv, monkeypatch=monkeypatch)
+    sizes = json.loads(out.read_text())["sizes"]
+    assert [s["documents"] for s in sizes] == [200, 300] and all(s["queries"] == 9 for s in sizes)
+    for s in sizes:
+        kinds = [p["kind"] for p in s["points"]]
+        assert list(dict.fromkeys(kinds)) == ["exact", *approximate.SEARCHES]
+        assert s["points"][0]["recall"] == 1 and s["points"][0]["times_exact"] == 1
+        assert all(0 < p["recall"] <= 1 and p["queries_per_second"] > 0 for p in s["points"])
+        assert next(p for p in s["points"] if p["kind"] == "ivf" and p["effort"] == 256)["recall"] > 0.9  # every drawer; ties aside
+    assert capsys.readouterr().out.count("\n") == 2 + sum(len(s["points"]) for s in sizes)
