@@ -79,9 +79,15 @@ def figures(scores: list[Scores], base: list[Scores]) -> dict[str, Any]:
     return found
 
 
+def ordered(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Collections as they come, rows as in `ROWS`."""
+    names, rows = list(dict.fromkeys(e["data"] for e in entries)), ["chance", "bm25", *ROWS]
+    return sorted(entries, key=lambda e: (names.index(e["data"]), rows.index(e["row"])))
+
+
 def collection(data: Collection, o: argparse.Namespace, kept: list[dict[str, Any]]) -> None:
     """Measures the rows of one collection and writes the file after each row."""
-    fixed: dict[str, dict[str, Any]] = {s: {"progress": False, "metrics": METRICS} for s in ("validation", "test")}
+    fixed: dict[str, dict[str, Any]] = {s: {"progress": False, "metrics": METRICS, "depth": 100} for s in ("validation", "test")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "word2vec.txt"
         word2vec(data).save_word2vec_format(str(path))
@@ -108,7 +114,7 @@ def collection(data: Collection, o: argparse.Namespace, kept: list[dict[str, Any
             for e in entries:
                 own = {s: [others[s][e["row"]]] if e["row"] in ("chance", "bm25") else scores[s] for s in scores}
                 e |= about | {s: figures(own[s], base[s] if e["row"] == name else own[s]) for s in scores}
-                kept[:] = [k for k in kept if (k["data"], k["row"]) != (e["data"], e["row"])] + [e]
+                kept[:] = ordered([k for k in kept if (k["data"], k["row"]) != (e["data"], e["row"])] + [e])
             write(o.out, {"rows": kept})
             found = entries[-1]["test"]["MRR@10"]
             print(f"{data.name} {name}: test MRR@10 {found['value']:.3f} {found['ci']}, {seconds} s", file=sys.stderr, flush=True)
