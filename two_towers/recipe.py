@@ -63,6 +63,7 @@ class Recipe:
     batch: int = 256
     lr: float = 2e-3
     valid_queries: int = 1000        # of the validation split, asked after each epoch
+    every: int = 0                   # steps between two glances at a part of validation (notebook 04e); 0: none
     precision: str = "auto"          # "bfloat16" or "float32"; "auto": bfloat16 on a GPU that has it (notebook 04)
     seed: int = 0
 
@@ -82,7 +83,7 @@ class Recipe:
         for name in ("lr", "pretrain_lr", "temperature"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name.replace('_', ' ')} {value}: must be above 0")
-        for name in ("mix", "lexical"):
+        for name in ("mix", "lexical", "every"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} {value}: must be at least 0, which leaves it out")
         if not 0 <= self.margin < math.inf:
@@ -121,7 +122,8 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
         source = mixed(pairs, cloze, recipe.mix) if "pretrain" in history and recipe.mix and recipe.loss == "inbatch" else pairs
         metric = primary(valid.qrels) if valid else "MRR@10"
         history["train"] = fit(model, source, valid=valid, metric=metric, loss=recipe.loss, margin=recipe.margin,
-                               epochs=recipe.epochs, lr=recipe.lr, name="train", **shared)
+                               epochs=recipe.epochs, lr=recipe.lr, name="train",
+                               every=recipe.every or None if valid else None, **shared)
         if valid and recipe.lexical and not data.judgements_differ:
             model.config = altered(model.config, lexical_share=pick_share(model, valid, metric))
             log.info("the lexical sketch decides %g of the score, chosen on validation", model.config.lexical_share)
@@ -246,7 +248,7 @@ def _workplace(folder: Path, wanted: dict[str, Any], begun: dict[str, Any], resu
             state = check_folder(folder, resume)  # again, now that nobody else can change it
             clear(folder, TEMPORARY)
             if state == "unfinished":
-                before = {"precision": "auto"} | read_state(folder)  # a setting that older trainings did not have
+                before = {"precision": "auto", "every": 0} | read_state(folder)  # a setting that older trainings did not have
                 if changed := [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in wanted.items() if before.get(k) != v]:
                     raise ValueError(f"{folder}: was begun otherwise ({'; '.join(changed)}): use the same, or another folder")
             try:
