@@ -37,6 +37,7 @@ def small_runs(tmp):
     (d / "training.json").write_text(json.dumps(state))
     figures = [("pretrain", 1, 1.5, {}), ("train", 1, 1.5, {"MRR@10": 0.25}), ("train", 2, 2.0, {"MRR@10": 0.5})]
     rows = [{"phase": p, "epoch": e, "steps": e, "loss": 2.5, **more, "pairs_per_second": 9.0, "seconds": s} for p, e, s, more in figures]
+    rows.append({"phase": "train.glances", "step": 20, "epoch": 3, "MRR@10 among 61": 0.9})  # between two epochs
     (d / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, source, file, text in (("e", "a", "config.json", "{"), ("f", "a", "model.safetensors", ""), ("g", "d", "metrics.jsonl", "{}")):
         shutil.copytree(Path(tmp) / source, Path(tmp) / name)

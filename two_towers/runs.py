@@ -25,13 +25,15 @@ __all__ = ['SYSTEMS', 'FIGURES', 'COLUMNS', 'epochs', 'busy', 'read_folder', 'Ru
 
 # %% ../nbs/lesson3_rank/17d_runs.ipynb #831524b1
 def epochs(folder: str | Path) -> list[dict[str, Any]]:
-    """The epochs in a folder's `metrics.jsonl`, each with its phase; [] where there are none yet. ValueError names a bad line."""
+    """The epochs in a folder's `metrics.jsonl`, each with its phase; [] where there are none yet. Glances between epochs are
+    left out. ValueError names a bad line."""
     path, rows = Path(folder) / "metrics.jsonl", []
     text = path.read_text(encoding="utf8", errors="replace") if path.exists() else ""
     for number, line in enumerate(text.splitlines(), 1):
         try:
             row = json.loads(line)
-            rows.append({**row, "phase": str(row["phase"]), "epoch": int(row["epoch"])})
+            if not str(row["phase"]).endswith(".glances"):
+                rows.append({**row, "phase": str(row["phase"]), "epoch": int(row["epoch"])})
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path}, line {number}: not an epoch ({line[:40]!r}); move the file away") from None
     return rows
