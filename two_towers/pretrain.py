@@ -20,7 +20,7 @@ from .words import Tokens, bags, joined, ragged
 # %% auto #0
 __all__ = ['ClozePairs', 'InverseCloze', 'inverse_cloze', 'Mixed', 'mixed']
 
-# %% ../nbs/lesson2_search/10_pretraining.ipynb #3e2ec71b
+# %% ../nbs/lesson2_search/10_pretraining.ipynb #1db1b9a7
 @dataclass
 class ClozePairs:
     """Pairs (span, rest of its passage), cut anew each epoch. Made by `inverse_cloze(corpus).pairs(model.tokens)`."""
@@ -75,7 +75,7 @@ def inverse_cloze(corpus: Mapping[str, str], span: tuple[int, int] = (6, 24), ke
         the towers learn to match words and not only to complete.
 
     Raises ValueError for a span that is no span or a share outside 0 to 1.
-    Source: Lee, Chang and Toutanova 2019 (ORQA), section 4.
+    Source: Lee, Chang and Toutanova 2019 (ORQA).
     """
     if not isinstance(span, tuple | list) or len(span) != 2 or not 1 <= span[0] <= span[1]:
         raise ValueError(f"span {span}: give the shortest and the longest number of words, e.g. (6, 24)")
@@ -83,7 +83,7 @@ def inverse_cloze(corpus: Mapping[str, str], span: tuple[int, int] = (6, 24), ke
         raise ValueError(f"keep {keep}: must lie between 0 and 1")
     return InverseCloze(corpus, tuple(span), keep)
 
-# %% ../nbs/lesson2_search/10_pretraining.ipynb #52fca39e
+# %% ../nbs/lesson2_search/10_pretraining.ipynb #e0cd863f
 def _together(labelled: Batch, cloze: Batch,
               mask: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None) -> Batch:
     """Rows of both in one batch: each is a negative for the other, unless it is known to be right.
@@ -110,7 +110,7 @@ def _together(labelled: Batch, cloze: Batch,
     query, document = joined(labelled.query, cloze.query), joined(labelled.document, cloze.document)
     return Batch(query, document, query_ids, document_ids, labelled.negative, labelled.negative_ids, known, weight)
 
-# %% ../nbs/lesson2_search/10_pretraining.ipynb #3e1c7d2d
+# %% ../nbs/lesson2_search/10_pretraining.ipynb #e1b2c774
 @dataclass
 class _MixedPairs:
     """Batches of labelled pairs with cloze pairs beside them. Made by `mixed(...).pairs(model.tokens)`."""
