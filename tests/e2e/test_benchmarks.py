@@ -274,3 +274,19 @@ def test_approximate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert all(0 < p["recall"] <= 1 and p["queries_per_second"] > 0 for p in s["points"])
         assert next(p for p in s["points"] if p["kind"] == "ivf" and p["effort"] == 256)["recall"] > 0.9  # every drawer; ties aside
     assert capsys.readouterr().out.count("\n") == 2 + sum(len(s["points"]) for s in sizes)
+
+
+def test_recommend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "made" / "recommend.json"
+    call("recommend", "--quick", "--seeds", 2, "--parts", 1, "--draws", 1, "--out", out, monkeypatch=monkeypatch)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    names = list(found["rows"])
+    assert names[:2] == ["chance (exact)", "popularity"] and [n for n in names if n.startswith("towers")] == list(
+        importlib.import_module("recommend").VARIANTS)
+    for row in (*found["rows"].values(), *found["cold"]["rows"].values()):
+        mean, low, high = row["Recall@10"]
+        assert 0 <= low <= mean <= high <= 1
+    assert len(found["rows"]["towers, corrected"]["seeds"]) == 2 and len(found["rows"]["towers, ids only"]["seeds"]) == 1
+    assert all(0 < c["p"] <= 1 for c in found["compared"].values())
+    with pytest.raises(SystemExit):
+        call("recommend", "--seeds", 0, monkeypatch=monkeypatch)
