@@ -48,7 +48,7 @@ class Rung:
     tower: dict[str, Any]
     negatives: str = "inbatch"
     loss: str = "inbatch"
-    vectors: bool = False  # start from word vectors that were not learned here, frozen
+    vectors: bool = False  # start from word vectors that were not learned here
     pretrain: bool = False
     mixed: bool = False
     row: str = "model"  # of the report: "hybrid" measures the model of the rung before it
@@ -59,8 +59,8 @@ PLAIN = {"lexical": 0, "word_weights": "none"}
 RUNGS = {
     "first": Rung("usual first attempt: frozen vectors, ReLU, triplet", USUAL | {"frozen": True}, "random", "triplet",
                   vectors=True),
-    "taught": Rung("learned words, the row's own negatives, triplet", USUAL, "row", "triplet"),
-    "inbatch": Rung("in-batch softmax, plain mean", PLAIN),
+    "taught": Rung("the same, words learned, the row's own negatives", USUAL, "row", "triplet", vectors=True),
+    "inbatch": Rung("in-batch softmax, one shared tower, no layers", PLAIN),
     "weights": Rung("word weights", {"lexical": 0}),
     "pretrain": Rung("inverse cloze pre-training", {"lexical": 0}, pretrain=True),
     "mixed": Rung("cloze pairs mixed into training", {"lexical": 0}, pretrain=True, mixed=True),
@@ -195,6 +195,8 @@ def measure(data: Collection, split: str, seeds: int, wanted: list[str], quick: 
                 yield line(report, "bm25", "bm25", 0, title=f"BM25: {report.bm25}")
                 told = True
             title = "sketch, made without the judged passages" if name == LAST else rung.title
+            if rung.negatives == "row" and not data.candidates:
+                title = title.replace("the row's own negatives", "no rows: random negatives")
             yield line(report, name, rung.row, seed, title=title, **made)
             if name == "sketch" and "hybrid" in order:
                 yield line(report, "hybrid", "hybrid", seed, title=RUNGS["hybrid"].title, **made, how=how)
@@ -250,8 +252,9 @@ def plot(entries: list[dict[str, Any]], data: str, split: str) -> Any:
         ax.annotate(f"{value:.3f}", (value, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9)
         ax.text(1.01, y, f"{entry['processor_seconds']:.0f} s", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
     ax.text(1.01, len(names) - 0.45, "training, one core", transform=ax.get_yaxis_transform(), fontsize=9)
-    some, seeds = best[names[0]], max(len(of) for of in rungs.values())
-    what = f"the median of {seeds} seeds with its own interval" if seeds > 1 else "one seed with its interval"
+    some, seeds = best[names[0]], sorted({len(rungs[name]) for name in names})
+    many = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    what = f"the median of {many} seeds with its own interval" if many != "1" else "one seed with its interval"
     labels = {n: best[n]["title"] for n in names} | {RANDOM: "sketch, on a random split (other queries)"}
     ax.set(yticks=range(len(names)), yticklabels=[labels[n] for n in names],
            ylim=(-0.6, len(names) - 0.1), xlim=(0, None),
