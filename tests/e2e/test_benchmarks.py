@@ -276,6 +276,41 @@ def test_approximate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().out.count("\n") == 2 + sum(len(s["points"]) for s in sizes)
 
 
+def test_negatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out, negatives = tmp_path / "made" / "negatives.json", importlib.import_module("negatives")
+    few = ["in-batch 255", "in-batch + 1 BM25", "in-batch + 1 mined 1", "in-batch + 1 mined 2, filtered", "random 7", "in-batch 7"]
+    argv = ["--data", "sample", "--quick", "--seeds", 2, "--values", tmp_path / "v", "--out", out, "--rows", *few]
+    call("negatives", *argv, monkeypatch=monkeypatch)
+    made = json.loads(out.read_text(encoding="utf-8"))
+    rows = {(e["start"], e["row"]): e for e in made["rows"]}
+    fused = [f"{row}; {how}" for row in negatives.HYBRIDS for how in negatives.FUSED]
+    names = ["chance", "bm25", *few]
+    assert list(rows) == [("none", n) for n in names] + [("ict", n) for n in (*few, *fused)]
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+    for e in rows.values():
+        assert e["seeds"] == (1 if e["row"] in ("chance", "bm25") else 2)
+        for split in ("validation", "test"):
+            for m in negatives.METRICS:
+                f = e[split][m]
+                assert 0 <= f["ci"][0] <= f["value"] <= f["ci"][1] <= 1 and abs(sum(f["each"]) / len(f["each"]) - f["value"]) < 2e-4
+    base, hard = rows["ict", "in-batch 255"]["test"], rows["ict", "in-batch + 1 BM25"]["test"]
+    assert abs(hard["against"]["base"]["MRR@10"]["diff"] - hard["MRR@10"]["value"] + base["MRR@10"]["value"]) < 2e-4
+    assert sum(b["queries"] for b in hard["by BM25"]) == hard["queries"] == 8 and "against" not in base
+    assert [len(bins) for bins in made["facts"]["sample"].values()] == [4, 4, 4]
+    for mined in (tmp_path / "v").glob("sample.ict.mined-*.hard.json"):
+        assert json.loads(mined.read_text())["fingerprint"] == made["about"]["sample"]["fingerprint"]
+
+    before = out.read_text(encoding="utf-8")
+    monkeypatch.setattr(negatives.Bench, "keep", lambda self, key, *_, **__: pytest.fail(f"measured again: {key}"))
+    call("negatives", *argv, monkeypatch=monkeypatch)
+    assert out.read_text(encoding="utf-8") == before
+    for path in [p for p in (tmp_path / "v").glob("*.npz") if "seed=1" in p.name and "start=none" in p.name]:
+        path.unlink()  # as if it had been cut off there
+    call("negatives", *argv, "--draw", monkeypatch=monkeypatch)
+    seeds = {(e["start"], e["row"]): e["seeds"] for e in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    assert seeds["none", "random 7"] == 1 and seeds["ict", "random 7"] == 2
+
+
 def test_recommend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "made" / "recommend.json"
     call("recommend", "--quick", "--seeds", 2, "--parts", 1, "--draws", 1, "--out", out, monkeypatch=monkeypatch)
