@@ -22,7 +22,7 @@ def test_what_cannot_work_is_refused_first() -> None:
         name, value = next(iter(wrong.items()))
         with pytest.raises(ValueError, match=f"{name.replace('_', ' ')} {value}"):
             Recipe(**wrong).check()
-    for wrong in ({"tower": "pretrained"}, {"loss": "margin-mse"}, {"negatives": "mined"}):
+    for wrong in ({"tower": "pretrained"}, {"loss": "margin-mse"}):
         with pytest.raises(ValueError, match="later version"):
             Recipe(**wrong).check()
     for wrong in ("my.txt", "", "GloVe", tempfile.gettempdir()):
@@ -32,6 +32,10 @@ def test_what_cannot_work_is_refused_first() -> None:
     for wrong in ({"tower": "tower"}, {"loss": "hinge"}, {"positives": "some"}, {"pretrain": "bert"}, {"negatives": "hard"},
                   {"precision": "float8"}):
         with pytest.raises(ValueError, match="unknown"):
+            Recipe(**wrong).check()
+    for wrong, why in (({"negatives": "bm25", "positives": "all"}, "use positives 'selected'"),
+                       ({"negatives": "mined", "pretrain": "none"}, "nothing is learned yet to mine by")):
+        with pytest.raises(ValueError, match=why):
             Recipe(**wrong).check()
 
 
@@ -60,8 +64,10 @@ def test_negatives_and_precision_reach_the_training() -> None:
     def losses(**settings):
         return [row["loss"] for row in train_model(data, Recipe(**small, **settings), progress=False)[1]["train"].rows]
 
-    drawn = [losses(negatives=name) for name in ("inbatch", "random", "row", "both")]
-    assert len(set(map(tuple, drawn))) == 4, drawn                       # four kinds of rivals, four curves
+    drawn = [losses(negatives=name) for name in ("inbatch", "random", "row", "both", "bm25")]
+    assert len(set(map(tuple, drawn))) == 5, drawn                       # five kinds of rivals, five curves
+    history = train_model(data, Recipe(**small | {"pretrain": "ict", "pretrain_epochs": 1}, negatives="mined"), progress=False)[1]
+    assert list(history) == ["pretrain", "train"] and len(history["train"].rows) == 2
     plain, low = (losses(tower="rnn", precision=name) for name in ("float32", "bfloat16"))   # a mean of words has no product to round
     assert plain != low and abs(plain[-1] - low[-1]) < 0.05 * plain[-1], (plain, low)
 

@@ -23,7 +23,9 @@ import torch
 from .checkpoint import replacing
 from .engine import build_index
 from .evaluate import Report, evaluate, primary
+from .hard_pairs import HardPairs
 from .metrics import measure
+from .negatives import bm25_negatives, mined_negatives
 from .pretrain import inverse_cloze, mixed
 from .towers import DualEncoder
 from .train import History, fit
@@ -36,10 +38,9 @@ __all__ = ['log', 'KNOWN', 'LATER', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', '
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
 KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm"), "loss": ("inbatch", "triplet"),
-         "positives": ("selected", "all"), "negatives": ("inbatch", "random", "row", "both"), "pretrain": ("ict", "none"),
-         "precision": ("auto", "float32", "bfloat16")}
-LATER = {"tower": ("pretrained",), "loss": ("margin-mse",),
-         "negatives": ("bm25", "mined")}
+         "positives": ("selected", "all"), "pretrain": ("ict", "none"),
+         "negatives": ("inbatch", "random", "row", "both", "bm25", "mined"), "precision": ("auto", "float32", "bfloat16")}
+LATER = {"tower": ("pretrained",), "loss": ("margin-mse",)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Recipe:
     margin: float = 0.2              # of the triplet loss
     temperature: float = 0.05        # of the in-batch softmax
     positives: str = "selected"      # or "all" passages of the row
-    negatives: str = "inbatch"       # besides them: "random"; "row": the row's own, not selected; "both": a coin for each pair
+    negatives: str = "inbatch"       # besides them: "random"; "row": the row's own, not selected; "both": a coin for each pair;
+                                     # "bm25", or "mined" by the pre-trained towers: hard ones (notebooks 13 and 13b)
     mix: float = 0.5                 # cloze pairs beside each labelled pair, so that labels are not learned by heart; 0: none
     epochs: int = 6
     batch: int = 256
@@ -77,6 +79,10 @@ class Recipe:
                 raise ValueError(f"unknown {name} {value!r}: use {' or '.join(known)}")
         if self.vectors not in ("none", "word2vec", "glove") and not Path(self.vectors).is_file():
             raise ValueError(f"vectors {self.vectors!r}: no such file; use none, word2vec, glove, or a file of word vectors")
+        if self.negatives in ("bm25", "mined") and self.positives == "all":
+            raise ValueError(f"negatives {self.negatives!r} with positives 'all': use positives 'selected'")
+        if self.negatives == "mined" and self.pretrain == "none":
+            raise ValueError("negatives 'mined' without pre-training: nothing is learned yet to mine by; use 'bm25', or pretrain 'ict'")
         for name in ("dim", "pretrain_epochs", "epochs", "batch", "valid_queries"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name.replace('_', ' ')} {value}: must be at least 1")
@@ -116,7 +122,7 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
         else:
             log.warning("no pre-training: no document is long enough to cut a span out of it")
     if "train" in data.splits:
-        pairs = data.train.pairs(model.tokens, positives=recipe.positives, negatives=recipe.negatives)
+        pairs = _labelled(model, data.train, recipe)
         valid = data.validation.sample(recipe.valid_queries) if "validation" in data.splits else None
         log.info("training: at most %d epochs over %s pairs of query and document", recipe.epochs, f"{len(pairs):,}")
         source = mixed(pairs, cloze, recipe.mix) if "pretrain" in history and recipe.mix and recipe.loss == "inbatch" else pairs
@@ -130,6 +136,15 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
     if not history:
         raise ValueError(f"{data.name}: nothing to learn from: no train split, and no pre-training")
     return model, history
+
+
+def _labelled(model: DualEncoder, train: Any, recipe: Recipe) -> Any:
+    """The train split's pairs with the negatives that the recipe names: "mined" by the model as it is now."""
+    if recipe.negatives not in ("bm25", "mined"):
+        return train.pairs(model.tokens, positives=recipe.positives, negatives=recipe.negatives)
+    hard = bm25_negatives(train, model.tokens) if recipe.negatives == "bm25" else mined_negatives(model, train)
+    log.info("%s", hard)
+    return HardPairs(model.tokens, train, hard)
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #81d05c22
 SHARES = (0.0, 0.25, 0.5, 0.65, 0.8)   # of the lexical sketch in the score

@@ -159,7 +159,7 @@ def test_a_parquet_that_is_no_ms_marco(tmp_path: Path) -> None:
         ("--tower", "babel", "unknown tower 'babel'"),
         ("--vectors", "no.txt", "no such file"),
         ("--loss", "margin-mse", "later version"),
-        ("--negatives", "mined", "later version"),
+        ("--negatives", "hard", "unknown negatives 'hard'"),
         ("--positives", "some", "unknown positives 'some'"),
         ("--pretrain", "bert", "unknown pretrain 'bert'"),
         ("--model", "minilm", "later version"),
