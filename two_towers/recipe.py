@@ -82,7 +82,8 @@ class Recipe:
         if self.negatives in ("bm25", "mined") and self.positives == "all":
             raise ValueError(f"negatives {self.negatives!r} with positives 'all': use positives 'selected'")
         if self.negatives == "mined" and self.pretrain == "none":
-            raise ValueError("negatives 'mined' without pre-training: nothing is learned yet to mine by; use 'bm25', or pretrain 'ict'")
+            raise ValueError("negatives 'mined' without pre-training: "
+                             "nothing is learned yet to mine by; use 'bm25', or pretrain 'ict'")
         for name in ("dim", "pretrain_epochs", "epochs", "batch", "valid_queries"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name.replace('_', ' ')} {value}: must be at least 1")
@@ -139,10 +140,14 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
 
 
 def _labelled(model: DualEncoder, train: Any, recipe: Recipe) -> Any:
-    """The train split's pairs with the negatives that the recipe names: "mined" by the model as it is now."""
+    """The train split's pairs with the negatives that the recipe names: "mined" by the model as it is now.
+
+    Hard ones are taken among the split's own passages: what is only ever pushed away ends up far from everything (notebook 13b).
+    """
     if recipe.negatives not in ("bm25", "mined"):
         return train.pairs(model.tokens, positives=recipe.positives, negatives=recipe.negatives)
     hard = bm25_negatives(train, model.tokens) if recipe.negatives == "bm25" else mined_negatives(model, train)
+    hard = hard.among(train)
     log.info("%s", hard)
     return HardPairs(model.tokens, train, hard)
 

@@ -1,0 +1,132 @@
+"""Approximate search: recall against queries per second and bytes per document, at several sizes of the corpus.
+
+    python benchmarks/approximate.py [--data pydocs] [--sizes 38000 680000] [--dim 256] [--queries 1000] [--threads 1]
+        [--out benchmarks/measured/approximate.json]
+
+The vectors are a tower's: trained for two epochs on the cloze task and read from random spans of the corpus's texts, as
+many different spans as documents are asked for. The queries are the collection's test and validation queries. Exact
+search answers all queries in one call; so does every other row. Times: the best of three, on one thread the processor's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ladder import guarded
+from timing import clock, set_threads, table
+from vectors import write
+
+SEARCHES: dict[str, tuple[tuple[int | None, ...], bool]] = {  # kind: efforts, and whether a hundred are scored again, too
+    "ivf": ((1, 4, 16, 64, 256), False),
+    "hnsw": ((10, 20, 40, 80, 160, 320), False),
+    "pq": ((None,), True),
+    "int8": ((None,), True),
+    "binary": ((None,), True),
+}
+
+
+def vectors(name: str, size: int, dim: int, queries: int, span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(size, dim) vectors of spans of so many words, and those of the queries (Q, dim)."""
+    import torch
+
+    from two_towers.data import load
+    from two_towers.pretrain import inverse_cloze
+    from two_towers.towers import DualEncoder
+    from two_towers.train import fit
+
+    data = load(name)
+    model = DualEncoder.for_corpus(data, dim=dim, lexical=0, progress=False)
+    fit(model, inverse_cloze(data.corpus), epochs=2, progress=False)
+    tokens, rng = model.tokens(data.corpus), np.random.default_rng(0)
+    long = np.flatnonzero(tokens.lengths >= span[0])
+    out = np.empty((size, dim), np.float32)
+    with torch.no_grad():
+        for lo in range(0, size, 4096):
+            rows = rng.choice(long, min(4096, size - lo))
+            length = np.minimum(rng.integers(span[0], span[1] + 1, len(rows)), tokens.lengths[rows])
+            start = tokens.offsets[rows] + rng.integers(0, tokens.lengths[rows] - length + 1)
+            out[lo : lo + len(rows)] = model.encode_document(tokens.spans(start, length)).numpy()
+    asked = [text for split in ("test", "validation") if split in data.splits for text in data.split(split).queries.values()]
+    return out, model.encode_texts(asked[:queries], side="query")
+
+
+def timed(act: Any, tick: Any, rounds: int = 3) -> tuple[float, Any]:
+    """The least of three times, and what came out."""
+    times = []
+    for _ in range(rounds):
+        start = tick()
+        found = act()
+        times.append(tick() - start)
+    return min(times), found
+
+
+def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, k: int = 10) -> list[dict[str, Any]]:
+    """A point for exact search and for each kind and effort."""
+    from two_towers.approximate import ApproximateIndex, recall_of, rescored
+    from two_towers.index import ExactIndex
+
+    ids = [str(i) for i in range(len(documents))]
+    exact = ExactIndex(documents, ids)
+    exact.search(queries[:10], k)
+    base, (_, truth) = timed(lambda: exact.search(queries, k), tick)
+
+    def point(kind: str, effort: int | None, again: bool, seconds: float, rows: np.ndarray, held: float,
+              build: float) -> dict[str, Any]:
+        found = {"kind": kind, "effort": effort, "rescored": again, "recall": round(recall_of(rows, truth), 4)}
+        found |= {"queries_per_second": round(len(queries) / seconds, 1), "times_exact": round(base / seconds, 2)}
+        print(json.dumps(found), file=sys.stderr, flush=True)
+        return found | {"bytes_per_document": round(held, 1), "build_seconds": round(build, 1)}
+
+    points = [point("exact", None, False, base, truth, 4.0 * documents.shape[1], 0.0)]
+    for kind, (efforts, again) in SEARCHES.items():
+        start = tick()
+        index = ApproximateIndex(documents, ids, kind)
+        build, held = tick() - start, index.bytes_per_document
+        for effort in efforts:
+            seconds, (_, rows) = timed(lambda index=index, effort=effort: index.search(queries, k, effort=effort), tick)
+            points.append(point(kind, effort, False, seconds, rows, held, build))
+        if again:
+            seconds, (_, rows) = timed(lambda index=index: rescored(index.search(queries, 100)[1], queries, documents, k), tick)
+            points.append(point(kind, None, True, seconds, rows, held, build))
+        del index
+    return points
+
+
+def main() -> None:
+    """Reads the options, measures, writes the file after each size, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="pydocs", help="a name, or a folder in BEIR's layout")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[38_000, 680_000])
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--span", type=int, nargs=2, default=(20, 80), help="words of a document: from, to")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/measured/approximate.json"))
+    o = parser.parse_args()
+    if min(o.sizes) < 100 or o.queries < 1:
+        raise ValueError(f"--sizes {min(o.sizes)} --queries {o.queries}: at least 100 documents and one query")
+    tick = clock(set_threads(o.threads))
+    import faiss
+
+    faiss.omp_set_num_threads(o.threads)
+    found: list[dict[str, Any]] = []
+    for size in sorted(o.sizes):
+        documents, queries = vectors(o.data, size, o.dim, o.queries, tuple(o.span))
+        about = {"documents": size, "dim": o.dim, "queries": len(queries), "threads": o.threads}
+        found.append(about | {"points": measured(documents, queries, tick)})
+        write(o.out, {"data": Path(o.data).name, "sizes": found})
+    lines = [[f"{s['documents']:,}", p["kind"], str(p["effort"] or ""), "yes" if p["rescored"] else "", f"{p['recall']:.3f}",
+              f"{p['queries_per_second']:,.0f}", f"{p['times_exact']:.1f}", f"{p['bytes_per_document']:.0f}",
+              f"{p['build_seconds']:.0f}"]
+             for s in found for p in s["points"]]
+    heads = ["documents", "kind", "effort", "scored again", "recall@10", "queries/s", "x exact", "bytes/document", "build, s"]
+    print(table(heads, lines))
+
+
+if __name__ == "__main__":
+    guarded(main)
