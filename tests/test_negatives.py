@@ -89,6 +89,12 @@ def test_filters_by_score() -> None:
             hard.below(**wrong)
 
 
+def test_only_what_is_right_for_somebody() -> None:
+    data = tiny()
+    hard = mined_negatives(Reader(data), data.train, 5)
+    assert {q: set(row) for q, row in hard.among(data.train).found.items()} == {"q": {"d"}, "p": {"a"}}     # b is right only in test
+
+
 def test_near_twins_of_a_right_passage_go() -> None:
     data = tiny()
     hard = mined_negatives(Reader(data), data.train, 5)

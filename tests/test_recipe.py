@@ -68,6 +68,16 @@ def test_negatives_and_precision_reach_the_training() -> None:
     assert len(set(map(tuple, drawn))) == 5, drawn                       # five kinds of rivals, five curves
     history = train_model(data, Recipe(**small | {"pretrain": "ict", "pretrain_epochs": 1}, negatives="mined"), progress=False)[1]
     assert list(history) == ["pretrain", "train"] and len(history["train"].rows) == 2
+
+    from two_towers.hard_pairs import HardPairs
+    from two_towers.negatives import bm25_negatives, mined_negatives
+    from two_towers.recipe import _labelled
+    from two_towers.towers import DualEncoder
+
+    model = DualEncoder.for_corpus(data, dim=8, lexical=0, progress=False)
+    for name, found in (("bm25", bm25_negatives(data.train, model.tokens)), ("mined", mined_negatives(model, data.train))):
+        wanted = HardPairs(model.tokens, data.train, found.among(data.train)).hard
+        assert (_labelled(model, data.train, Recipe(negatives=name)).hard == wanted).all()
     plain, low = (losses(tower="rnn", precision=name) for name in ("float32", "bfloat16"))   # a mean of words has no product to round
     assert plain != low and abs(plain[-1] - low[-1]) < 0.05 * plain[-1], (plain, low)
 

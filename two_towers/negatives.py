@@ -63,6 +63,11 @@ class Hard:
         """Those for which `keep(query id, document id)` is true."""
         return replace(self, found={q: {d: s for d, s in row.items() if keep(q, d)} for q, row in self.found.items()})
 
+    def among(self, split: Split) -> Hard:
+        """Only documents that are right for some query of the split: the others would be pushed away and never pulled."""
+        right = {d for _, d, _ in split.positives()}
+        return self.where(lambda _, d: d in right)
+
     def top(self, n: int) -> Hard:
         """The n hardest of each query."""
         return replace(self, found={q: dict(islice(row.items(), n)) for q, row in self.found.items()})
