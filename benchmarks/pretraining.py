@@ -66,6 +66,7 @@ class Shelf:
 
     folder: Path
     fingerprint: str
+    metrics = METRICS  # of all models; no field
 
     def path(self, key: dict[str, Any]) -> Path:
         """Where the model of that key stands."""
@@ -88,7 +89,7 @@ class Shelf:
         from two_towers.checkpoint import replacing
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        arrays = {f"{split} {m}": s.of(m).astype(np.float32) for split, s in scores.items() for m in METRICS}
+        arrays = {f"{split} {m}": s.of(m).astype(np.float32) for split, s in scores.items() for m in self.metrics}
         with replacing(self.path(key)) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, about=json.dumps({"fingerprint": self.fingerprint, **key, **about}), **arrays)
 
