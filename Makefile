@@ -21,7 +21,8 @@ lab:
 
 export:
 	@sh .ci/setup dev
-	@.venv/bin/nbdev_clean && .venv/bin/python .ci/clean.py && .venv/bin/nbdev_export && .venv/bin/python .ci/make_tests.py
+	@.venv/bin/nbdev_clean && .venv/bin/python .ci/clean.py && .venv/bin/nbdev_export && .venv/bin/python .ci/make_tests.py && \
+	.venv/bin/python .ci/make_exercises.py
 
 hooks:
 	@sh .ci/hooks

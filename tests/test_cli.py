@@ -61,13 +61,30 @@ def test_help_is_quick_and_complete() -> None:
     import sys
 
     code, out, err = run("--help")
-    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "runs", "demo"))
+    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "runs", "demo", "exercises"))
     options = run("train", "--help")[1]
     assert all(f"--{o} " in options for o in ("data", "tower", "out", "model", "vectors", "dim", "epochs", "batch", "lr", "loss", "margin", "temperature",
                                               "positives", "negatives", "pretrain", "seed", "limit", "resume", "json"))
     loaded = subprocess.run([sys.executable, "-c", "import sys, two_towers.cli; two_towers.cli.main(['--help']); print(*sys.modules, file=sys.stderr)"],
                             capture_output=True, text=True)
     assert not {"torch", "numpy", "datasets"} & set(loaded.stderr.split()) and "Usage" in loaded.stdout
+
+
+def test_exercises_by_command() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        assert run("exercises", "reset", "lesson1", "--folder", tmp)[0] == 0
+        code, out, err = run("exercises", "list", "lesson1", "--folder", tmp, "--json")
+        rows = json.loads(out)["exercises"]
+        assert code == 0 and not err and len(rows) > 1 and {r["state"] for r in rows} == {"not started"}
+        assert set(rows[0]) == {"lesson", "name", "title", "difficulty", "minutes", "state", "message"}
+        path = Path(tmp, "lesson1", rows[0]["name"] + ".ipynb")
+        path.write_text(path.read_text(encoding="utf-8").replace("raise NotImplementedError", "assert False, 'mine' #"), encoding="utf-8")
+        code, out, err = run("exercises", "check", rows[0]["name"], "--folder", tmp)
+        assert code == 1 and "mine" in out and "0 of 1 done" in out
+        assert "backup1.ipynb" in run("exercises", "reset", path, "--folder", tmp)[1]
+        for line, why in ((["chekc"], "say list, check or reset"), (["list", "lesson9"], "no such exercise"), (["list", "--folder", f"{tmp}/x"], "no such folder")):
+            code, out, err = run("exercises", *line)
+            assert code == 2 and not out and err.count("\n") == 1 and why in err
 
 
 def test_cores_are_counted() -> None:
