@@ -10,7 +10,8 @@ import pytest
 from two_towers import checkpoint
 from two_towers.data import load
 from two_towers.engine import SearchEngine
-from two_towers.recipe import SHARES, Recipe, check_folder, clear, locked, pick_share, read_state, train_folder, train_model
+from two_towers.recipe import (SHARES, Recipe, check_folder, clear, locked, pick_share, read_state, recipe_for, train_folder,
+                               train_model)
 from two_towers.train import validate
 
 
@@ -22,9 +23,17 @@ def test_what_cannot_work_is_refused_first() -> None:
         name, value = next(iter(wrong.items()))
         with pytest.raises(ValueError, match=f"{name.replace('_', ' ')} {value}"):
             Recipe(**wrong).check()
-    for wrong in ({"tower": "pretrained"}, {"loss": "margin-mse"}):
-        with pytest.raises(ValueError, match="later version"):
+    with pytest.raises(ValueError, match="later version"):
+        Recipe(loss="margin-mse").check()
+    for wrong in ({"tower": "pretrained"}, {"model": "minilm"}, {"tower": "gru", "model": "minilm"}):
+        with pytest.raises(ValueError, match="tower 'pretrained' needs a model .*, and no other tower takes one"):
             Recipe(**wrong).check()
+    pretrained = recipe_for("pretrained", model="minilm", batch=8)
+    assert (pretrained.pretrain, pretrained.lexical, pretrained.mix, pretrained.batch) == ("none", 0, 0.0, 8)
+    assert recipe_for(seed=3) == Recipe(seed=3) and recipe_for("gru").pretrain == "ict"
+    for name, wrong in {"pretrain": "ict", "lexical": 640, "mix": 0.5, "vectors": "glove"}.items():
+        with pytest.raises(ValueError, match=f"{name} {wrong!r} with tower 'pretrained': it has nothing of that kind"):
+            recipe_for("pretrained", model="minilm", **{name: wrong})
     for wrong in ("my.txt", "", "GloVe", tempfile.gettempdir()):
         with pytest.raises(ValueError, match=r"vectors .*: no such file; use none, word2vec, glove"):
             Recipe(vectors=wrong).check()

@@ -184,8 +184,8 @@ def _trained(folder: Path, done: tuple[dict[str, Any], Any], fingerprint: str) -
 @command
 def train(data: Data,
           out: Annotated[Path, typer.Option(help="The folder to make; new, or with --resume one that was cut off.")],
-          tower: Annotated[str | None, typer.Option(help="avgpool, rnn, gru or lstm; later pretrained.")] = None,
-          model: Annotated[str | None, typer.Option(help="Later: the pretrained model's name.")] = None,
+          tower: Annotated[str | None, typer.Option(help="avgpool, rnn, gru, lstm or pretrained.")] = None,
+          model: Annotated[str | None, typer.Option(help="Of a pretrained tower: minilm, a hub's name, or a folder.")] = None,
           vectors: Annotated[str | None, typer.Option(help="Words start from: none, word2vec, glove, or a file.")] = None,
           dim: Annotated[int | None, typer.Option(help="Of the vectors.")] = None,
           epochs: Annotated[int | None, typer.Option(help="Over the labels, at most.")] = None,
@@ -203,12 +203,12 @@ def train(data: Data,
           resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was cut off.")] = False,
           as_json: Json = False) -> Answer:
     """Pre-train and train two towers on a collection, measure them, and make a folder that can be searched."""
-    from two_towers.recipe import Recipe, check_folder, tidy, train_folder
+    from two_towers.recipe import Recipe, check_folder, recipe_for, tidy, train_folder
 
     given = {k: v for k, v in locals().items() if k in {f.name for f in fields(Recipe)} and v is not None}
-    recipe = Recipe(**given).check()
-    if model is not None:
-        raise ValueError(f"--model {model}: pretrained towers come in a later version: leave it out")
+    recipe = recipe_for(**given)
+    if recipe.model and dim is not None:
+        raise ValueError(f"--dim {dim}: a pretrained tower's vectors have as many as they have: leave it out")
     if limit is not None and limit < 1:
         raise ValueError(f"--limit {limit}: must be at least 1")
     if check_folder(out, resume) == "finished":

@@ -88,7 +88,7 @@ def build_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Pat
     try:
         made.mkdir()
         ExactIndex(vectors, list(corpus)).save(made)
-        model.tokens(corpus).save(made / "words")
+        model.lexical_tokens(corpus).save(made / "words")
         Documents.write(corpus, made, urls)
         files = {p.relative_to(made).as_posix(): _sha256(p) for p in sorted(made.rglob("*")) if p.is_file()}
         about = {"format": 1, "model": config["files"]["model.safetensors"], "documents": len(corpus),
@@ -178,7 +178,7 @@ class SearchEngine:
 
     @cached_property
     def bm25(self) -> BM25:
-        """BM25 over the towers' own tokens; made when first asked."""
+        """BM25 over the towers' own tokens (a pretrained tower's: over words); made when first asked."""
         return BM25(self.tokens, self.index.ids, self.model.tokenizer.vocab_size, self.k1, self.b)
 
     def search(self, query: str, k: int = 10, by: str = "hybrid", depth: int = 1000) -> list[Hit]:
@@ -206,7 +206,7 @@ class SearchEngine:
 
     def _ask(self, name: str, query: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
         if name == "bm25":
-            return self.bm25.search(self.model.tokens([query]), depth)[::-1]
+            return self.bm25.search(self.model.lexical_tokens([query]), depth)[::-1]
         return self.index.search(self.model.encode_texts([query], side="query"), depth)
 
     def _note(self, query: str, k: int) -> None:

@@ -19,8 +19,8 @@ from .lexical import BM25, pick, rrf, to_run, weighted
 from .metrics import DEFAULT, Comparison, Qrels, Run, Scores, chance, compare, measure, parse_metric, ranked
 
 # %% auto #0
-__all__ = ['FIXED', 'PROTOCOLS', 'WEIGHT', 'primary', 'holm', 'Report', 'evaluate', 'as_text', 'plot', 'read', 'as_markdown',
-           'write']
+__all__ = ['FIXED', 'PROTOCOLS', 'WEIGHT', 'primary', 'lexical_tokens', 'holm', 'Report', 'evaluate', 'as_text', 'plot', 'read',
+           'as_markdown', 'write']
 
 # %% ../nbs/lesson3_rank/12_evaluation.ipynb #3ded72e7
 def _found(documents: np.ndarray, ids: Sequence[str], queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,9 +45,14 @@ def primary(qrels: Qrels) -> str:
     return "nDCG@10" if any(g > 1 for judged in qrels.values() for g in judged.values()) else "MRR@10"
 
 
+def lexical_tokens(model: Any) -> Any:
+    """The model's function that gives BM25 its tokens: `lexical_tokens` where it has one, else `tokens`."""
+    return getattr(model, "lexical_tokens", model.tokens)
+
+
 def _bm25(model: Any, split: Any, query_tokens: Any, k1: float | None, b: float | None, relevant: int) -> tuple[BM25, str]:
     """The BM25 row's system, and how its k1 and b came about."""
-    data, tokens, ids = split.collection, model.tokens(split.corpus), list(split.corpus)
+    data, tokens, ids = split.collection, lexical_tokens(model)(split.corpus), list(split.corpus)
     size = 1 + max(int(np.max(t.ids, initial=1)) for t in (tokens, query_tokens))
     if (k1 is None) != (b is None):
         raise ValueError(f"k1={k1}, b={b}: give both or neither")
@@ -59,7 +64,7 @@ def _bm25(model: Any, split: Any, query_tokens: Any, k1: float | None, b: float 
     if source not in data.splits:
         return BM25(tokens, ids, size, *FIXED), f"fixed beforehand: there is no {source} split to pick them on"
     other = data.split(source).sample(500)
-    asked = model.tokens([other.queries[q] for q in other.qrels])
+    asked = lexical_tokens(model)([other.queries[q] for q in other.qrels])
     best = pick(tokens, ids, size, asked, list(other.qrels), other.qrels, primary(other.qrels), relevant=relevant)
     return best, f"picked by {primary(other.qrels)} on {len(other.qrels)} {source} queries"
 
@@ -86,6 +91,7 @@ class Report:
     b: float
     bm25: str                                          # formula, k1, b, and how they were chosen
     hybrid: str
+    reads: str = "the model's own tokens"              # what bm25 reads
 
     @property
     def corpus_size(self) -> int:
@@ -156,7 +162,8 @@ def evaluate(model: Any, split: Any, *, metrics: Sequence[str] = DEFAULT, releva
              progress: bool = True) -> Report:
     """Judge `model` on `split`: the rows chance, bm25, model and hybrid over the same queries.
 
-    model: anything with `.tokens(texts)` (BM25 reads these) and `.encode_texts(texts, side=)` -> (n, D) float32.
+    model: anything with `.encode_texts(texts, side=)` -> (n, D) float32, and `.lexical_tokens(texts)` or else `.tokens(texts)`:
+    what BM25 reads.
     protocol: "corpus" ranks the whole corpus, "candidates" each query's own candidates. relevant: lowest grade that MRR
     and recall count. k1, b: BM25's; else picked on validation, else 0.9 and 0.4. depth: how many documents a run lists.
     weight: the hybrid takes `weight` of the model's z-scores and the rest of BM25's; fixed beforehand, never tuned on test.
@@ -178,7 +185,7 @@ def evaluate(model: Any, split: Any, *, metrics: Sequence[str] = DEFAULT, releva
     questions = {q: split.queries[q] for q in names}
     with _Steps(progress) as step:
         step("reading the corpus")
-        query_tokens = model.tokens(list(questions.values()))
+        query_tokens = lexical_tokens(model)(list(questions.values()))
         step("BM25")
         bm25, how = _bm25(model, split, query_tokens, k1, b, relevant)
         step("encoding")
@@ -197,7 +204,8 @@ def evaluate(model: Any, split: Any, *, metrics: Sequence[str] = DEFAULT, releva
         pool = len(ids) if protocol == "corpus" else split.candidates
         scores = {"chance": chance(split.qrels, pool, metrics, relevant),
                   **{row: measure(run, split.qrels, metrics, relevant) for row, run in runs.items()}}
-    return Report(split, protocol, scores, runs, metrics, relevant, bm25.k1, bm25.b, f"{bm25.describe()}, {how}", hybrid)
+    return Report(split, protocol, scores, runs, metrics, relevant, bm25.k1, bm25.b, f"{bm25.describe()}, {how}", hybrid,
+                  getattr(model, "bm25_reads", Report.reads))
 
 
 def _rank_candidates(split: Any, ids: list[str], bm25: BM25, tokens: Any, documents: np.ndarray,
@@ -252,7 +260,7 @@ def _cells(report: Report) -> list[list[str]]:
 
 def _notes(report: Report) -> list[str]:
     """What a reader must know to trust the table, or to doubt it."""
-    lines = [f"bm25: {report.bm25}, over the model's own tokens. hybrid: {report.hybrid}.",
+    lines = [f"bm25: {report.bm25}, over {report.reads}. hybrid: {report.hybrid}.",
              "chance: the exact expectation of a random order. Intervals: 95 %, bootstrap over queries; they know nothing "
              "of other seeds.",
              f"MRR, Recall, P and MAP count grades of at least {report.relevant}; nDCG uses all grades, gain linear."]

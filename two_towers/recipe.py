@@ -27,20 +27,22 @@ from .hard_pairs import HardPairs
 from .metrics import measure
 from .negatives import bm25_negatives, mined_negatives
 from .pretrain import inverse_cloze, mixed
+from .pretrained import rivals
 from .towers import DualEncoder
 from .train import History, fit
 
 log = logging.getLogger("two_towers")
 
 # %% auto #0
-__all__ = ['log', 'KNOWN', 'LATER', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', 'TEMPORARY', 'OURS', 'Recipe', 'train_model',
-           'pick_share', 'check_folder', 'clear', 'locked', 'tidy', 'read_state', 'train_folder']
+__all__ = ['log', 'KNOWN', 'LATER', 'WITHOUT', 'PRETRAINED', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', 'TEMPORARY', 'OURS',
+           'Recipe', 'recipe_for', 'train_model', 'pick_share', 'check_folder', 'clear', 'locked', 'tidy', 'read_state',
+           'train_folder']
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
-KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm"), "loss": ("inbatch", "triplet"),
+KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm", "pretrained"), "loss": ("inbatch", "triplet"),
          "positives": ("selected", "all"), "pretrain": ("ict", "none"),
          "negatives": ("inbatch", "random", "row", "both", "bm25", "mined"), "precision": ("auto", "float32", "bfloat16")}
-LATER = {"tower": ("pretrained",), "loss": ("margin-mse",)}
+LATER = {"loss": ("margin-mse",)}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Recipe:
     """How a model is made. The defaults are for the towers of notebook 09; chosen on validation, on two cores, for a minute."""
 
     tower: str = "avgpool"
+    model: str = ""                  # of the tower "pretrained": "minilm", a name of the hub, or a folder (notebook 13c)
     vectors: str = "none"            # "word2vec", "glove" or a file to start from (notebook 08c); "none": from scratch
     dim: int = 384                   # of the learned part
     lexical: int = 640               # of the lexical sketch beside it (notebook 09b); 0: none
@@ -81,7 +84,13 @@ class Recipe:
             raise ValueError(f"vectors {self.vectors!r}: no such file; use none, word2vec, glove, or a file of word vectors")
         if self.negatives in ("bm25", "mined") and self.positives == "all":
             raise ValueError(f"negatives {self.negatives!r} with positives 'all': use positives 'selected'")
-        if self.negatives == "mined" and self.pretrain == "none":
+        if (self.tower == "pretrained") != bool(self.model):
+            raise ValueError(f"tower {self.tower!r} with model {self.model!r}: tower 'pretrained' needs a model ('minilm', a "
+                             "name of the hub, a folder), and no other tower takes one")
+        if self.tower == "pretrained" and (odd := [k for k, v in WITHOUT.items() if getattr(self, k) != v]):
+            raise ValueError(f"{odd[0]} {getattr(self, odd[0])!r} with tower 'pretrained': it has nothing of that kind; use "
+                             f"{odd[0]} {WITHOUT[odd[0]]!r}, or `recipe_for`, which does")
+        if self.negatives == "mined" and self.pretrain == "none" and not self.model:
             raise ValueError("negatives 'mined' without pre-training: "
                              "nothing is learned yet to mine by; use 'bm25', or pretrain 'ict'")
         for name in ("dim", "pretrain_epochs", "epochs", "batch", "valid_queries"):
@@ -99,6 +108,15 @@ class Recipe:
             raise ValueError(f"seed {self.seed}: must lie between 0 and {2**32 - 1}")
         return self
 
+
+WITHOUT = {"vectors": "none", "lexical": 0, "pretrain": "none", "mix": 0.0}   # a pretrained tower
+PRETRAINED = WITHOUT | {"epochs": 3, "batch": 64, "valid_queries": 200}       # chosen on validation (notebook 13c)
+
+
+def recipe_for(tower: str = "avgpool", **given: Any) -> Recipe:
+    """A checked recipe for that kind of tower: what is not given has the value that suits it. Raises ValueError as `check`."""
+    return Recipe(**{"tower": tower, **(PRETRAINED if tower == "pretrained" else {}), **given}).check()
+
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #cb286901
 def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = None, *, resume: bool = False,
                 progress: bool = True) -> tuple[DualEncoder, dict[str, History]]:
@@ -108,8 +126,9 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
     training goes on from them. Raises ValueError for bad settings, or when there is nothing to learn from.
     """
     recipe.check()
+    own = {"model": recipe.model} if recipe.model else {}
     model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, vectors=recipe.vectors, lexical=recipe.lexical,
-                                   seed=recipe.seed)
+                                   seed=recipe.seed, **own)
     history: dict[str, History] = {}
     shared = {"temperature": recipe.temperature, "batch_size": recipe.batch, "seed": recipe.seed,
               "precision": recipe.precision, "out": out, "resume": resume, "progress": progress}
@@ -124,7 +143,7 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
             log.warning("no pre-training: no document is long enough to cut a span out of it")
     if "train" in data.splits:
         pairs = _labelled(model, data.train, recipe)
-        valid = data.validation.sample(recipe.valid_queries) if "validation" in data.splits else None
+        valid = _validation(model, data.validation, recipe) if "validation" in data.splits else None
         log.info("training: at most %d epochs over %s pairs of query and document", recipe.epochs, f"{len(pairs):,}")
         source = mixed(pairs, cloze, recipe.mix) if "pretrain" in history and recipe.mix and recipe.loss == "inbatch" else pairs
         metric = primary(valid.qrels) if valid else "MRR@10"
@@ -134,9 +153,16 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
         if valid and recipe.lexical and not data.judgements_differ:
             model.config = altered(model.config, lexical_share=pick_share(model, valid, metric))
             log.info("the lexical sketch decides %g of the score, chosen on validation", model.config.lexical_share)
-    if not history:
+    if recipe.model and not history:
+        log.warning("no train split: the model stays as it came")
+    elif not history:
         raise ValueError(f"{data.name}: nothing to learn from: no train split, and no pre-training")
     return model, history
+
+
+def _validation(model: DualEncoder, split: Any, recipe: Recipe) -> Any:
+    """What is asked after each epoch: some queries over the whole corpus, or over rivals where a tower is slow to encode it."""
+    return rivals(model, split, recipe.valid_queries) if recipe.model else split.sample(recipe.valid_queries)
 
 
 def _labelled(model: DualEncoder, train: Any, recipe: Recipe) -> Any:
@@ -146,7 +172,7 @@ def _labelled(model: DualEncoder, train: Any, recipe: Recipe) -> Any:
     """
     if recipe.negatives not in ("bm25", "mined"):
         return train.pairs(model.tokens, positives=recipe.positives, negatives=recipe.negatives)
-    hard = bm25_negatives(train, model.tokens) if recipe.negatives == "bm25" else mined_negatives(model, train)
+    hard = bm25_negatives(train, model.lexical_tokens) if recipe.negatives == "bm25" else mined_negatives(model, train)
     hard = hard.among(train)
     log.info("%s", hard)
     return HardPairs(model.tokens, train, hard)
@@ -179,7 +205,8 @@ def pick_share(model: DualEncoder, split: Any, metric: str = "MRR@10", block: in
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #1079507a
 STATE = "training.json"      # there while a training is unfinished
 CHECKPOINTS = ("*.checkpoint.safetensors", "*.best.safetensors")
-FILES = (STATE, "config.json", "tokenizer.json", "*.safetensors", "metrics.jsonl", "report.md", "report.png", "index")
+FILES = (STATE, "config.json", "tokenizer.json", "pieces.json", "encoder.json",
+         "*.safetensors", "metrics.jsonl", "report.md", "report.png", "index")
 TEMPORARY = tuple(f"{dot}{name}.*tmp" for name in FILES for dot in ("", "."))   # what a killed process leaves
 OURS = (*FILES, *TEMPORARY, "tensorboard")
 
@@ -268,7 +295,7 @@ def _workplace(folder: Path, wanted: dict[str, Any], begun: dict[str, Any], resu
             state = check_folder(folder, resume)  # again, now that nobody else can change it
             clear(folder, TEMPORARY)
             if state == "unfinished":
-                before = {"precision": "auto", "every": 0} | read_state(folder)  # a setting that older trainings did not have
+                before = {"precision": "auto", "every": 0, "model": ""} | read_state(folder)  # what older trainings did not have
                 if changed := [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in wanted.items() if before.get(k) != v]:
                     raise ValueError(f"{folder}: was begun otherwise ({'; '.join(changed)}): use the same, or another folder")
             try:

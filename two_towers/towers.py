@@ -26,8 +26,9 @@ from .sketch import LexicalSketch, lengths, sketch_for
 from .words import Bags, Tokenizer, Tokens
 
 # %% auto #0
-__all__ = ['KINDS', 'TOWERS', 'ELSEWHERE', 'SIDES', 'FORMAT', 'PARTS', 'idf_weights', 'thinned', 'TowerConfig', 'WordVectors',
-           'WordWeights', 'AvgPool', 'tower_class', 'DualEncoder', 'save_folder', 'read_config', 'load_folder']
+__all__ = ['KINDS', 'TOWERS', 'ELSEWHERE', 'SIDES', 'PARTS', 'FORMAT', 'idf_weights', 'thinned', 'TowerConfig', 'WordVectors',
+           'WordWeights', 'AvgPool', 'tower_class', 'DualEncoder', 'encoder_class', 'save_folder', 'read_config',
+           'load_folder']
 
 # %% ../nbs/lesson2_search/09_avgpool.ipynb #220ceef6
 def idf_weights(df: np.ndarray, n_docs: int) -> Tensor:
@@ -146,7 +147,8 @@ class AvgPool(nn.Module):
 
 
 TOWERS: dict[str, type[nn.Module]] = {"avgpool": AvgPool}
-ELSEWHERE = dict.fromkeys(("rnn", "gru", "lstm"), "two_towers.rnn")  # imported when asked for; its name there: Recurrent
+ELSEWHERE = dict.fromkeys(("rnn", "gru", "lstm"), ("two_towers.rnn", "Recurrent"))  # imported when asked for
+ELSEWHERE["pretrained"] = ("two_towers.pretrained", "Pretrained")
 
 
 def tower_class(name: str) -> type[nn.Module]:
@@ -154,13 +156,15 @@ def tower_class(name: str) -> type[nn.Module]:
     if not isinstance(name, str):
         raise ValueError(f"tower {name!r}: must be text")
     if name in ELSEWHERE:
-        return import_module(ELSEWHERE[name]).Recurrent
+        module, kind = ELSEWHERE[name]
+        return getattr(import_module(module), kind)
     if name not in TOWERS:
         raise ValueError(f"unknown tower {name!r}: use one of {', '.join((*TOWERS, *ELSEWHERE))}")
     return TOWERS[name]
 
 # %% ../nbs/lesson2_search/09_avgpool.ipynb #c4c844e4
 SIDES = ("query", "document")
+PARTS = ("model.safetensors", "tokenizer.json")  # of a model's folder, beside config.json
 
 
 class DualEncoder(nn.Module):
@@ -169,6 +173,8 @@ class DualEncoder(nn.Module):
     `encode_query` and `encode_document` take `Bags` and give the learned vectors: that is what a loss sees. `encode_texts` takes
     texts and gives the vectors that are searched: the learned part and, unless `lexical` is 0, the lexical sketch beside it.
     """
+
+    parts = PARTS
 
     def __init__(self, tokenizer: Tokenizer, config: TowerConfig, sketch: LexicalSketch | None = None, **tower: Any):
         super().__init__()
@@ -190,6 +196,8 @@ class DualEncoder(nn.Module):
         vectors: (V, d) word vectors to start from, or their source: "none", "word2vec", "glove" or a file (notebook 08c).
         Other keywords: see `TowerConfig`, or the `Config` of that tower.
         """
+        if (own := encoder_class(tower, cls)) is not cls:
+            return own.for_corpus(data, tower, dim, vectors=vectors, seed=seed, tokenizer=tokenizer, progress=progress, **config)
         known = tower_class(tower).Config(tower=tower, dim=dim, **config).check()
         tokenizer = tokenizer or Tokenizer.train(data.corpus.values(), progress=progress)
         tokens = tokenizer.encode(data.corpus.values(), known.max_len, progress=progress)
@@ -234,6 +242,10 @@ class DualEncoder(nn.Module):
         self._kept = [*self._kept[-3:], (texts, tokens)]
         return tokens
 
+    def lexical_tokens(self, texts: Mapping[str, str] | Sequence[str]) -> Tokens:
+        """What BM25 beside the towers reads: exactly their tokens, unless a tower reads no words (notebook 13c)."""
+        return self.tokens(texts)
+
     @torch.no_grad()
     def encode_texts(self, texts: Mapping[str, str] | Sequence[str], *, side: str, batch_size: int = 4096) -> np.ndarray:
         """Vectors of the texts, (n, config.width) float32 of unit length. side: "query" or "document", the tower that reads.
@@ -260,6 +272,16 @@ class DualEncoder(nn.Module):
         finally:
             self.train(training)
 
+    def save_parts(self, folder: Path) -> None:
+        """Write the files `parts` into `folder`."""
+        save_tensors(folder / "model.safetensors", self.state_dict(), {"width": self.config.width})
+        self.tokenizer.save(folder / "tokenizer.json")
+
+    @classmethod
+    def from_parts(cls, folder: Path, tokenizer: Tokenizer, config: TowerConfig) -> DualEncoder:
+        """A model of that shape; `load` then fills in the weights."""
+        return cls(tokenizer, config)
+
     def save(self, folder: str | Path, **about: Any) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors`: see `save_folder`. about: JSON-able, kept with them."""
         save_folder(self, folder, about)
@@ -271,7 +293,11 @@ class DualEncoder(nn.Module):
 
 # %% ../nbs/lesson2_search/09_avgpool.ipynb #12d7616c
 FORMAT = 1  # of a model's folder
-PARTS = ("model.safetensors", "tokenizer.json")
+
+
+def encoder_class(tower: str, kind: type[DualEncoder] = DualEncoder) -> type[DualEncoder]:
+    """The dual encoder that towers called `tower` need: `kind`, unless they bring their own."""
+    return getattr(tower_class(tower), "Encoder", kind)
 
 
 def save_folder(model: DualEncoder, folder: str | Path, about: Mapping[str, Any]) -> None:
@@ -285,14 +311,13 @@ def save_folder(model: DualEncoder, folder: str | Path, about: Mapping[str, Any]
     made = folder / f"model.safetensors.{os.getpid()}.tmp"
     made.mkdir(parents=True, exist_ok=True)
     try:
-        save_tensors(made / "model.safetensors", model.state_dict(), {"width": model.config.width})
-        model.tokenizer.save(made / "tokenizer.json")
-        sums = {name: _checksum(made / name) for name in PARTS}
+        model.save_parts(made)
+        sums = {name: _checksum(made / name) for name in model.parts}
         size = {"vocab_size": model.tokenizer.vocab_size}
         config = {"format": FORMAT, **asdict(model.config), **size, "files": sums, "about": dict(about)}
         with replacing(made / "config.json") as temporary:
             temporary.write_text(json.dumps(config, indent=2), encoding="utf8")
-        for name in (*PARTS, "config.json"):
+        for name in (*model.parts, "config.json"):
             os.replace(made / name, folder / name)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -322,9 +347,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: format {config['format']!r}, this version reads format {FORMAT}; train the model again")
     if odd := [f"without {k}" for k in sorted(wanted - found)] + [f"with {k}" for k in sorted(found - wanted)]:
         raise ValueError(f"{path}: not a model of ours ({', '.join(odd)}); train the model again")
-    files, about = config["files"], config["about"]
-    if not isinstance(files, dict) or set(files) != set(PARTS) or not all(isinstance(v, str) for v in files.values()):
-        raise ValueError(f"{path}: files {files!r}: must be the checksums of {' and '.join(PARTS)}; train the model again")
+    files, about, parts = config["files"], config["about"], (encoder_class(config["tower"]) if known else DualEncoder).parts
+    if not isinstance(files, dict) or set(files) != set(parts) or not all(isinstance(v, str) for v in files.values()):
+        raise ValueError(f"{path}: files {files!r}: must be the checksums of {' and '.join(parts)}; train the model again")
     if not isinstance(about, dict):
         raise ValueError(f"{path}: about {about!r}: must be an object; train the model again")
     try:
@@ -352,7 +377,7 @@ def load_folder(folder: str | Path, kind: type[DualEncoder] = DualEncoder) -> Du
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     if (size := tokenizer.vocab_size) != config["vocab_size"]:
         raise ValueError(f"{folder / 'config.json'}: vocab_size {config['vocab_size']!r}, but tokenizer.json has {size} ids")
-    model = kind(tokenizer, _tower_config(config))
+    model = encoder_class(config["tower"], kind).from_parts(folder, tokenizer, _tower_config(config))
     tensors, about = load_tensors(folder / "model.safetensors")
     load_weights(model, tensors, folder / "model.safetensors")
     if (width := about.get("width", model.config.width)) != model.config.width:  # no tensor has the sketch's size
