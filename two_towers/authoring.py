@@ -20,7 +20,7 @@ from .verdict import Verdict, judge, run_cells
 # %% auto #0
 __all__ = ['KEYS', 'CODE', 'COMMENT', 'META', 'Source', 'parse', 'render', 'packed', 'proof', 'prove']
 
-# %% ../nbs/exercises/00c_authoring.ipynb #5827712f
+# %% ../nbs/exercises/00c_authoring.ipynb #099db56a
 KEYS = {"title": str, "understood": str, "difficulty": int, "minutes": int, "builds on": str}
 CODE = ("card", "given", "stub", "solution", "check", "look", "wrong", "prove")
 COMMENT = re.compile(r"<!--\s*(\w+)\s*-->\n?")
@@ -49,8 +49,13 @@ class Source:
         return [a.arg for a in takes.args.args] if takes else []
 
 
-def _functions(source: str) -> dict[str, ast.FunctionDef]:
-    return {n.name: n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
+def _defined(cells: list[str]) -> dict[str, ast.FunctionDef | ast.ClassDef]:
+    """Functions and classes, by name."""
+    return {n.name: n for n in ast.parse("\n".join(cells)).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+
+
+def _unwritten(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
 
 
 def parse(path: Path) -> Source:
@@ -92,13 +97,15 @@ def _problem(s: Source) -> str:
             return f"no {kind}"
     if len(s.wrong) < 2:
         return f"{len(s.wrong)} known mistakes: at least 2"
-    stubs, solved = _functions("\n".join(s.of("stub"))), _functions("\n".join(s.of("solution")))
+    stubs, solved = _defined(s.of("stub")), _defined(s.of("solution"))
     if not s.names or set(s.names) != set(stubs) or not set(s.names) <= set(solved):
         return f"check takes {s.names}, stubs are {list(stubs)}, solved are {list(solved)}: the same names"
-    for name, f in stubs.items():
-        typed = f.returns is not None and all(a.annotation for a in f.args.args + f.args.kwonlyargs)
-        raises = any(isinstance(n, ast.Raise) and "NotImplementedError" in ast.unparse(n) for n in f.body)
-        if not (typed and raises and ast.get_docstring(f)):
+    for name, stub in stubs.items():
+        functions = [f for f in ast.walk(stub) if isinstance(f, ast.FunctionDef)]
+        takes = [a for f in functions for a in f.args.args + f.args.kwonlyargs if a.arg != "self"]
+        typed = all(f.returns for f in functions) and all(a.annotation for a in takes)
+        raises = any(_unwritten(n) for f in functions for n in f.body)
+        if not (typed and raises and ast.get_docstring(stub)):
             return f"stub {name}: type hints for all, a docstring, and a `raise NotImplementedError`"
     return ""
 
@@ -151,15 +158,15 @@ def packed(s: Source) -> dict[str, Any]:
     """What the package keeps: all that a verdict needs, and the stub to begin with. No solution."""
     return {"card": s.card, "given": s.of("given"), "check": "\n".join(s.of("check")), "notebook": render(s)}
 
-# %% ../nbs/exercises/00c_authoring.ipynb #d8a5e2d8
+# %% ../nbs/exercises/00c_authoring.ipynb #434701e4
 def _wrong(s: Source, name: str) -> str:
     """A known mistake's code; without code of its own, the stub as it was found, its `raise` deleted."""
     own = s.wrong[name][1]
     if own.strip():
         return own
     tree = ast.parse("\n".join(s.of("stub")))
-    for f in (n for n in tree.body if isinstance(n, ast.FunctionDef)):
-        f.body = [n for n in f.body if not isinstance(n, ast.Raise)]
+    for f in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+        f.body = [n for n in f.body if not _unwritten(n)]
     return ast.unparse(tree)
 
 
