@@ -12,7 +12,7 @@ from torch import nn
 from two_towers import pretrained
 from two_towers.data import load
 from two_towers.engine import SearchEngine
-from two_towers.pretrained import PretrainedConfig, layers_of, open_source, rivals
+from two_towers.pretrained import PretrainedConfig, layers_of, rivals
 from two_towers.towers import DualEncoder
 from two_towers.train import fit
 from two_towers.words import bags
@@ -306,12 +306,12 @@ def test_without_network_or_library_one_line_says_so() -> None:
     from unittest.mock import patch
 
     with pytest.raises(ValueError, match="the hub can't be reached: check the network, or give a folder") as said:
-        open_source("somebody/some-model")                                   # tests have no network
+        pretrained.open_source("somebody/some-model")                                   # tests have no network
     assert "\n" not in str(said.value)
     with patch.object(pretrained, "find_spec", lambda name: None), pytest.raises(ValueError, match="brings 'minilm' as a package"):
-        open_source("minilm")
+        pretrained.open_source("minilm")
     with patch.dict(sys.modules, {"transformers": None}), pytest.raises(ValueError, match=r'pip install "two_towers\[pretrained\]"'):
-        open_source("minilm")
+        pretrained.open_source("minilm")
 
 
 def test_rivals_are_hard_and_few() -> None:
