@@ -33,7 +33,7 @@ def test_a_learners_notebook() -> None:
         path = toy.path(folder)
         assert check(toy, folder).state == "not here" and reset(toy, folder) is None and check(toy, folder).state == "not started"
         for cells, state, words in (
-            ((GIVEN, right, "def check(masked_mean): assert False", "#| check\nassert False", "#| look\n1 / 0"), "done", ""),
+            ((GIVEN, right, "def check(masked_mean): assert False", "#| check\nassert False", "#| look\nmasked_mean = None"), "done", ""),
             ((GIVEN, wrong, "def check(masked_mean): pass"), "failed", "denominator"),
             ((GIVEN, STUB, "x = 1"), "failed", "still raises NotImplementedError"),
         ):
