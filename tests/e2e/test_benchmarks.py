@@ -325,3 +325,36 @@ def test_recommend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 < c["p"] <= 1 for c in found["compared"].values())
     with pytest.raises(SystemExit):
         call("recommend", "--seeds", 0, monkeypatch=monkeypatch)
+
+
+def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    from two_towers.data import load
+    from two_towers.towers import DualEncoder
+
+    class Short:
+        """Short texts first; counts what it was asked."""
+
+        asked = 0
+
+        def score(self, query: str, texts: list[str]) -> np.ndarray:
+            self.asked += len(texts)
+            return -np.array([len(t) for t in texts], float)
+
+    DualEncoder.for_corpus(load("sample"), dim=16, progress=False).save(tmp_path / "m")
+    stages, out, ranker = importlib.import_module("stages"), tmp_path / "made" / "stages.json", Short()
+    monkeypatch.setattr(stages, "open_ranker", lambda folder: ranker)
+    call("stages", "--data", "sample", "--model", tmp_path / "m", "--ranker", "any", "--rerank", 10, "--depths", 20, 5, "--timed", 3,
+         "--out", out, monkeypatch=monkeypatch)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    names = ["chance", "BM25", "towers", "both", "(a perfect order of 10)", "re-ranked", "shown"]
+    assert [r["stage"] for r in found["trace"]["rows"]] == names and found["trace"]["timed"] == 3
+    assert [d["depth"] for d in found["depths"]] == [5, 20] and found["weight"] in (1.0, 0.5, 0.3, 0.1)
+    at = {r["stage"]: r["value"] for r in found["trace"]["rows"]}
+    assert abs(found["gain"]["diff"] - at["re-ranked"] + at["both"]) < 1e-9 and found["recalled"] == at["both"]
+    for d in found["depths"]:
+        assert all(value <= d["perfect"] for value in d["weights"].values()) and d["ms"] > 0
+    queries, validation = found["trace"]["queries"], len(load("sample").validation)
+    assert ranker.asked == 10 * (validation + queries + 1) + 10 * queries  # once, the first on the clock twice, 10 to 20 once more
+    assert "re-ranked" in capsys.readouterr().out
