@@ -396,7 +396,7 @@ class Trace:
         """A matplotlib figure: the first metric against ms a query, stage by stage."""
         return plot(self.to_dict(qrels))
 
-# %% ../nbs/lesson3_rank/15b_stages.ipynb #1a4e1e8f
+# %% ../nbs/lesson3_rank/15b_stages.ipynb #5f4c66ec
 def table(found: Mapping[str, Any]) -> str:
     """The table of `Trace.to_dict()`."""
     cells = [["stage", "reads", "hands on", "recall of them", f"{found['metric']} [95 %]", "ms", "95th", "so far", "95th"]]
@@ -428,11 +428,12 @@ def plot(found: Mapping[str, Any]):
         if r["kind"] == "stage":
             ax.plot([r["total"]] * 2, r["ci"], "k-", lw=1.5)
         ax.plot(r["total"], r["value"], "ko" if r["kind"] == "stage" else "kD", mfc="k" if r["kind"] == "stage" else "w", ms=8)
-        ax.annotate(f"{r['stage']} {r['value']:.3f}", (r["total"], r["value"]), xytext=(8, 4), textcoords="offset points")
+        ax.annotate(f"{r['stage']} {r['value']:.3f}", (r["total"], r["value"]), textcoords="offset points",
+                    xytext=(8, 5 if r["chain"] or r["kind"] == "perfect" else -14))
     best = max((r for r in rows if r["kind"] == "stage"), key=lambda r: r["value"])
     ax.set(xscale="log", xlabel="milliseconds a query until here, median (log scale)", ylabel=found["metric"],
            title=f"{best['stage']} leads: {found['metric']} {best['value']:.3f} after {best['total']:,.1f} ms a query")
-    ax.margins(x=0.25, y=0.12)
+    ax.margins(x=0.3, y=0.12)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
