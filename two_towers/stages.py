@@ -428,11 +428,12 @@ def plot(found: Mapping[str, Any]):
         if r["kind"] == "stage":
             ax.plot([r["total"]] * 2, r["ci"], "k-", lw=1.5)
         ax.plot(r["total"], r["value"], "ko" if r["kind"] == "stage" else "kD", mfc="k" if r["kind"] == "stage" else "w", ms=8)
+        left, below = r in chain[:-1], not r["chain"] and r["kind"] == "stage"
         ax.annotate(f"{r['stage']} {r['value']:.3f}", (r["total"], r["value"]), textcoords="offset points",
-                    xytext=(8, 5 if r["chain"] or r["kind"] == "perfect" else -14))
-    best = max((r for r in rows if r["kind"] == "stage"), key=lambda r: r["value"])
+                    xytext=(-8 if left else 8, -14 if below else 5), ha="right" if left else "left")
+    last = chain[-1]
     ax.set(xscale="log", xlabel="milliseconds a query until here, median (log scale)", ylabel=found["metric"],
-           title=f"{best['stage']} leads: {found['metric']} {best['value']:.3f} after {best['total']:,.1f} ms a query")
+           title=f"{last['stage']}: {found['metric']} {last['value']:.3f} after {last['total']:,.1f} ms a query")
     ax.margins(x=0.3, y=0.12)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
