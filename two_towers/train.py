@@ -171,7 +171,9 @@ def _epoch(run: _Run, bar: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def _look(run: _Run, batch: Batch, mean: float) -> None:
-    """Say what looks wrong."""
+    """Say what looks wrong with two towers; another kind of model (notebook 15) has other ills."""
+    if not hasattr(run.model, "encode_query"):
+        return
     run.model.eval()
     query, document, negatives, known = vectors(run.model, batch)
     found = symptoms(run.settings["loss"], mean, query, document, negatives=negatives, mask=known,
@@ -249,7 +251,8 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
         every: int | None = None, on_epoch: Callable[[History], None] | None = None) -> History:
     """Train `model` on `source`: the one loop of the course.
 
-    model: a module with `encode_query` and `encode_document`, each giving (B, D) vectors.
+    model: a module with `encode_query` and `encode_document`, each giving (B, D) vectors; with a loss of your own, any module
+        that this loss understands.
     source: `Pairs`, or anything whose `.pairs(model.tokens)` gives them (a collection's split, the inverse cloze task).
     valid: None; a split, whose `metric` over the whole corpus decides; or a function of the model, higher is better.
         With it training stops after `patience` epochs without a better figure, and the best epoch's weights are kept.
