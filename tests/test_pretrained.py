@@ -315,13 +315,15 @@ def test_without_network_or_library_one_line_says_so() -> None:
 
 
 def test_rivals_are_hard_and_few() -> None:
+    from two_towers.lexical import BM25
+    from two_towers.pretrained import rivals
+
     data, model = load("sample"), tiny()
     split = data.validation
     small = rivals(model, split, queries=5, k=3)
     assert len(small.queries) == 5 and set(small.qrels) == set(small.queries) <= set(split.queries)
     assert all(d in small.corpus for judged in small.qrels.values() for d in judged) and len(small.corpus) < len(data.corpus)
     assert list(small.corpus) == [d for d in data.corpus if d in small.corpus] and rivals(model, split, 5, 3).corpus == small.corpus
-    from two_towers.lexical import BM25
 
     words = model.lexical_tokens(data.corpus)
     best, _ = BM25(words, list(data.corpus), model.tokenizer.vocab_size, 0.9, 0.4).search(model.lexical_tokens(small.queries), 3)
