@@ -23,8 +23,15 @@ def test_what_cannot_work_is_refused_first() -> None:
         name, value = next(iter(wrong.items()))
         with pytest.raises(ValueError, match=f"{name.replace('_', ' ')} {value}"):
             Recipe(**wrong).check()
-    with pytest.raises(ValueError, match="later version"):
-        Recipe(loss="margin-mse").check()
+    for wrong, why in (({}, "loss 'margin-mse' a teacher"), ({"model": "minilm", "tower": "pretrained"}, "use a small tower"),
+                       ({"model": "minilm", "negatives": "bm25"}, "negatives 'bm25' with loss 'margin-mse'"),
+                       ({"model": "minilm", "positives": "all"}, "positives 'all' with loss 'margin-mse'")):
+        with pytest.raises(ValueError, match=why):
+            Recipe(loss="margin-mse", **wrong).check()
+    with pytest.raises(ValueError, match="only loss 'margin-mse' has a teacher"):
+        Recipe(pretrain="teacher").check()
+    taught = recipe_for(loss="margin-mse", model="minilm", epochs=2)
+    assert (taught.pretrain, taught.batch, taught.epochs) == ("teacher", 128, 2)
     for wrong in ({"tower": "pretrained"}, {"model": "minilm"}, {"tower": "gru", "model": "minilm"}):
         with pytest.raises(ValueError, match="tower 'pretrained' needs a model .*, and no other tower takes one"):
             Recipe(**wrong).check()
@@ -89,6 +96,49 @@ def test_negatives_and_precision_reach_the_training() -> None:
         assert (_labelled(model, data.train, Recipe(negatives=name)).hard == wanted).all()
     plain, low = (losses(tower="rnn", precision=name) for name in ("float32", "bfloat16"))   # a mean of words has no product to round
     assert plain != low and abs(plain[-1] - low[-1]) < 0.05 * plain[-1], (plain, low)
+
+
+def test_a_teacher_trains_without_a_label_and_can_be_gone_on_with() -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import BertConfig, BertModel
+
+    from two_towers.towers import DualEncoder
+
+    def cut(*args, **more):
+        raise KeyboardInterrupt
+
+    data = load("sample")
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWO_TOWERS_CACHE", f"{place}/cache")
+        pieces = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        pieces.train_from_iterator(data.corpus.values(), trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[PAD]", "[UNK]"]))
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        BertModel(BertConfig(vocab_size=pieces.get_vocab_size(), initializer_range=0.2, **shape)).save_pretrained(f"{place}/teacher")
+        pieces.save(f"{place}/teacher/tokenizer.json")
+        small = {"dim": 16, "lexical": 64, "batch": 16, "epochs": 2, "pretrain_epochs": 2, "loss": "margin-mse", "model": f"{place}/teacher"}
+        taught = recipe_for(**small)
+        train_folder(data, f"{place}/whole", taught, progress=False)
+        assert len(list(Path(f"{place}/cache/teachers").glob("*.safetensors"))) == 4         # documents, train, spans, validation
+        patch.setattr("two_towers.recipe.evaluate", cut)                                     # all is trained, nothing is saved yet
+        with pytest.raises(KeyboardInterrupt):
+            train_folder(data, f"{place}/cut", taught, progress=False)
+        (Path(place) / "cut/train.checkpoint.safetensors").unlink()                          # as if cut off after the first phase
+        patch.undo()
+        patch.setenv("TWO_TOWERS_CACHE", f"{place}/cache")
+        train_folder(data, f"{place}/cut", taught, resume=True, progress=False)
+        same = [Path(f"{place}/{name}/model.safetensors").read_bytes() for name in ("whole", "cut")]
+        assert same[0] == same[1]
+        model = DualEncoder.load(f"{place}/whole")
+        assert model.config.hidden == (16,) and model.config.tower == "avgpool"
+        with pytest.raises(ValueError, match="dim 8: the vectors of .* have 16 coordinates"):
+            train_model(data, dataclasses.replace(taught, dim=8), progress=False)
+        history = train_model(data, dataclasses.replace(taught, dim=8, pretrain="ict", tower="gru"), progress=False)[1]
+        assert list(history) == ["pretrain", "train"]
+        data.qrels = {}                                                                      # texts alone are enough
+        assert list(train_model(data, taught, progress=False)[1]) == ["pretrain", "train"]
 
 
 def test_whose_folder_it_is() -> None:

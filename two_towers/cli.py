@@ -185,18 +185,18 @@ def _trained(folder: Path, done: tuple[dict[str, Any], Any], fingerprint: str) -
 def train(data: Data,
           out: Annotated[Path, typer.Option(help="The folder to make; new, or with --resume one that was cut off.")],
           tower: Annotated[str | None, typer.Option(help="avgpool, rnn, gru, lstm or pretrained.")] = None,
-          model: Annotated[str | None, typer.Option(help="Of a pretrained tower: minilm, a hub's name, or a folder.")] = None,
+          model: Annotated[str | None, typer.Option(help="Pretrained tower, or teacher: minilm, a hub's name, a folder.")] = None,
           vectors: Annotated[str | None, typer.Option(help="Words start from: none, word2vec, glove, or a file.")] = None,
           dim: Annotated[int | None, typer.Option(help="Of the vectors.")] = None,
           epochs: Annotated[int | None, typer.Option(help="Over the labels, at most.")] = None,
           batch: Annotated[int | None, typer.Option(help="Pairs a step.")] = None,
           lr: Annotated[float | None, typer.Option(help="Learning rate for the labels.")] = None,
-          loss: Annotated[str | None, typer.Option(help="inbatch or triplet; later margin-mse.")] = None,
+          loss: Annotated[str | None, typer.Option(help="inbatch, triplet, or margin-mse: learn from a --model.")] = None,
           margin: Annotated[float | None, typer.Option(help="Of the triplet loss.")] = None,
           temperature: Annotated[float | None, typer.Option(help="Of the in-batch softmax.")] = None,
           positives: Annotated[str | None, typer.Option(help="selected passages, or all of the row.")] = None,
           negatives: Annotated[str | None, typer.Option(help="inbatch; besides: random, row, both, bm25 or mined.")] = None,
-          pretrain: Annotated[str | None, typer.Option(help="ict (the inverse cloze task, on the corpus) or none.")] = None,
+          pretrain: Annotated[str | None, typer.Option(help="ict (inverse cloze task, on the corpus), teacher or none.")] = None,
           every: Annotated[int | None, typer.Option(help="Steps between two glances at validation; 0: none.")] = None,
           seed: Annotated[int | None, typer.Option(help="The same seed, the same weights.")] = None,
           limit: Limit = None,
@@ -207,7 +207,7 @@ def train(data: Data,
 
     given = {k: v for k, v in locals().items() if k in {f.name for f in fields(Recipe)} and v is not None}
     recipe = recipe_for(**given)
-    if recipe.model and dim is not None:
+    if recipe.tower == "pretrained" and dim is not None:
         raise ValueError(f"--dim {dim}: a pretrained tower's vectors have as many as they have: leave it out")
     if limit is not None and limit < 1:
         raise ValueError(f"--limit {limit}: must be at least 1")

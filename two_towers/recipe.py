@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 from .checkpoint import replacing
+from .data import cache_folder
+from .distil import Alike, lessons_from
 from .engine import build_index
 from .evaluate import Report, evaluate, primary
 from .hard_pairs import HardPairs
@@ -34,15 +36,14 @@ from .train import History, fit
 log = logging.getLogger("two_towers")
 
 # %% auto #0
-__all__ = ['log', 'KNOWN', 'LATER', 'WITHOUT', 'PRETRAINED', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES', 'TEMPORARY', 'OURS',
-           'Recipe', 'recipe_for', 'train_model', 'pick_share', 'check_folder', 'clear', 'locked', 'tidy', 'read_state',
-           'train_folder']
+__all__ = ['log', 'KNOWN', 'WITHOUT', 'TAUGHT_WITHOUT', 'TAUGHT', 'PRETRAINED', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES',
+           'TEMPORARY', 'OURS', 'Recipe', 'recipe_for', 'train_model', 'pick_share', 'check_folder', 'clear', 'locked',
+           'tidy', 'read_state', 'train_folder']
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
-KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm", "pretrained"), "loss": ("inbatch", "triplet"),
-         "positives": ("selected", "all"), "pretrain": ("ict", "none"),
+KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm", "pretrained"), "loss": ("inbatch", "triplet", "margin-mse"),
+         "positives": ("selected", "all"), "pretrain": ("ict", "teacher", "none"),
          "negatives": ("inbatch", "random", "row", "both", "bm25", "mined"), "precision": ("auto", "float32", "bfloat16")}
-LATER = {"loss": ("margin-mse",)}
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ class Recipe:
     """How a model is made. The defaults are for the towers of notebook 09; chosen on validation, on two cores, for a minute."""
 
     tower: str = "avgpool"
-    model: str = ""                  # of the tower "pretrained": "minilm", a name of the hub, or a folder (notebook 13c)
+    model: str = ""                  # of the tower "pretrained": "minilm", a name of the hub, or a folder (notebook 13c);
+                                     # of the loss "margin-mse": the teacher, named in the same way (notebook 15c)
     vectors: str = "none"            # "word2vec", "glove" or a file to start from (notebook 08c); "none": from scratch
     dim: int = 384                   # of the learned part
     lexical: int = 640               # of the lexical sketch beside it (notebook 09b); 0: none
-    pretrain: str = "ict"            # the inverse cloze task on the corpus; "none": labels only
+    pretrain: str = "ict"            # the inverse cloze task on the corpus; "teacher": towards the vectors of "margin-mse"'s;
+                                     # "none": labels only
     pretrain_epochs: int = 8
     pretrain_lr: float = 3e-3
-    loss: str = "inbatch"
+    loss: str = "inbatch"            # or "triplet"; "margin-mse": a teacher's margins, and no label
     margin: float = 0.2              # of the triplet loss
     temperature: float = 0.05        # of the in-batch softmax
     positives: str = "selected"      # or "all" passages of the row
@@ -76,17 +79,23 @@ class Recipe:
         """Raise ValueError for the first setting that can't work; returns itself."""
         for name, known in KNOWN.items():
             value = getattr(self, name)
-            if value in LATER.get(name, ()):
-                raise ValueError(f"{name} {value!r} comes in a later version: use {' or '.join(known)}")
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: use {' or '.join(known)}")
         if self.vectors not in ("none", "word2vec", "glove") and not Path(self.vectors).is_file():
             raise ValueError(f"vectors {self.vectors!r}: no such file; use none, word2vec, glove, or a file of word vectors")
         if self.negatives in ("bm25", "mined") and self.positives == "all":
             raise ValueError(f"negatives {self.negatives!r} with positives 'all': use positives 'selected'")
-        if (self.tower == "pretrained") != bool(self.model):
+        taught = self.loss == "margin-mse"
+        if (self.tower == "pretrained" or taught) != bool(self.model):
             raise ValueError(f"tower {self.tower!r} with model {self.model!r}: tower 'pretrained' needs a model ('minilm', a "
-                             "name of the hub, a folder), and no other tower takes one")
+                             "name of the hub, a folder), loss 'margin-mse' a teacher, and no other tower takes one")
+        if taught and self.tower == "pretrained":
+            raise ValueError("tower 'pretrained' with loss 'margin-mse': the model is the teacher there; use a small tower")
+        if self.pretrain == "teacher" and not taught:
+            raise ValueError(f"pretrain 'teacher' with loss {self.loss!r}: only loss 'margin-mse' has a teacher")
+        if taught and (odd := [k for k, v in TAUGHT_WITHOUT.items() if getattr(self, k) != v]):
+            raise ValueError(f"{odd[0]} {getattr(self, odd[0])!r} with loss 'margin-mse': no label is read, and "
+                             f"the negatives are the teacher's own; use {odd[0]} {TAUGHT_WITHOUT[odd[0]]!r}")
         if self.tower == "pretrained" and (odd := [k for k, v in WITHOUT.items() if getattr(self, k) != v]):
             raise ValueError(f"{odd[0]} {getattr(self, odd[0])!r} with tower 'pretrained': it has nothing of that kind; use "
                              f"{odd[0]} {WITHOUT[odd[0]]!r}, or `recipe_for`, which does")
@@ -110,12 +119,15 @@ class Recipe:
 
 
 WITHOUT = {"vectors": "none", "lexical": 0, "pretrain": "none", "mix": 0.0}   # a pretrained tower
+TAUGHT_WITHOUT = {"positives": "selected", "negatives": "inbatch"}            # loss "margin-mse"
+TAUGHT = {"pretrain": "teacher", "pretrain_epochs": 14, "epochs": 8, "batch": 128, "lr": 1e-3}   # notebook 15c
 PRETRAINED = WITHOUT | {"epochs": 3, "batch": 64, "valid_queries": 200}       # chosen on validation (notebook 13c)
 
 
 def recipe_for(tower: str = "avgpool", **given: Any) -> Recipe:
-    """A checked recipe for that kind of tower: what is not given has the value that suits it. Raises ValueError as `check`."""
-    return Recipe(**{"tower": tower, **(PRETRAINED if tower == "pretrained" else {}), **given}).check()
+    """A checked recipe for that kind of tower and loss: what is not given has a value that suits. Raises as `check` does."""
+    suits = PRETRAINED if tower == "pretrained" else TAUGHT if given.get("loss") == "margin-mse" else {}
+    return Recipe(**{"tower": tower, **suits, **given}).check()
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #cb286901
 def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = None, *, resume: bool = False,
@@ -126,6 +138,8 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
     training goes on from them. Raises ValueError for bad settings, or when there is nothing to learn from.
     """
     recipe.check()
+    if recipe.loss == "margin-mse":
+        return _taught(data, recipe, out, resume, progress)
     own = {"model": recipe.model} if recipe.model else {}
     model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, vectors=recipe.vectors, lexical=recipe.lexical,
                                    seed=recipe.seed, **own)
@@ -157,6 +171,41 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
         log.warning("no train split: the model stays as it came")
     elif not history:
         raise ValueError(f"{data.name}: nothing to learn from: no train split, and no pre-training")
+    return model, history
+
+
+def _taught(data: Any, recipe: Recipe, out: str | Path | None, resume: bool,
+            progress: bool) -> tuple[DualEncoder, dict[str, History]]:
+    """The same where a teacher says what is right (notebook 15c). Its vectors are kept in the cache folder."""
+    own = {"hidden": (recipe.dim,)} if recipe.tower == "avgpool" else {}
+    model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, vectors=recipe.vectors, lexical=recipe.lexical,
+                                   seed=recipe.seed, word_dropout=0.0, lexical_share=0.0, **own)
+    teacher = DualEncoder.for_corpus(data, "pretrained", model=recipe.model, tokenizer=model.tokenizer, progress=progress)
+    if recipe.pretrain == "teacher" and recipe.dim != teacher.config.dim:
+        raise ValueError(f"dim {recipe.dim}: the vectors of {recipe.model!r} have {teacher.config.dim} coordinates; use dim "
+                         f"{teacher.config.dim}, or pretrain 'none' or 'ict'")
+    log.info("the teacher reads %s documents and as many spans; what it gave before is kept", f"{len(data.corpus):,}")
+    lessons, held = lessons_from(teacher, data, seed=recipe.seed, folder=cache_folder() / "teachers", progress=progress)
+    del teacher
+    shared = {"seed": recipe.seed, "precision": recipe.precision, "out": out, "resume": resume, "progress": progress}
+    first = {"epochs": recipe.pretrain_epochs, "lr": recipe.pretrain_lr, "name": "pretrain", **shared}
+    history: dict[str, History] = {}
+    if recipe.pretrain == "teacher":  # two texts a row here, three below: about as many a step
+        alike = Alike(lessons)
+        history["pretrain"] = fit(model, alike, loss=alike.regression, batch_size=2 * recipe.batch, **first)
+    elif recipe.pretrain == "ict" and len(cloze := inverse_cloze(data.corpus).pairs(model.tokens)):
+        history["pretrain"] = fit(model, cloze, temperature=recipe.temperature, batch_size=recipe.batch, **first)
+    log.info("training: %d epochs over %s queries and spans, by the teacher's margins", recipe.epochs, f"{len(lessons):,}")
+    valid = {"valid": held, "metric": "Recall@10", "every": recipe.every or None} if held else {}
+    history["train"] = fit(model, lessons, loss=lessons.ranking, epochs=recipe.epochs, lr=recipe.lr, batch_size=recipe.batch,
+                           name="train", patience=recipe.epochs, **valid, **shared)
+    if held and recipe.lexical:
+        judged = not data.judgements_differ
+        valid = data.validation.sample(recipe.valid_queries) if judged else held
+        share = pick_share(model, valid, primary(valid.qrels) if judged else "Recall@10")
+        model.config = altered(model.config, lexical_share=share)
+        where = "validation" if judged else "the teacher's lists"
+        log.info("the lexical sketch decides %g of the score, chosen on %s", share, where)
     return model, history
 
 
