@@ -12,7 +12,7 @@ from torch import nn
 from two_towers import pretrained
 from two_towers.data import load
 from two_towers.engine import SearchEngine
-from two_towers.pretrained import PretrainedConfig, layers_of, rivals
+from two_towers.pretrained import PretrainedConfig, layers_of
 from two_towers.towers import DualEncoder
 from two_towers.train import fit
 from two_towers.words import bags
