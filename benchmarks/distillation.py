@@ -198,8 +198,8 @@ class Bench:
             found[split] = {"queries": len(judged.qrels), "rows": {}}
             for row, scores in rows.items():
                 mine = {m: {"value": round(scores.mean(m), 4), "ci": [round(x, 4) for x in scores.ci(m)]} for m in METRICS}
-                against = {other: {m: {k: round(float(v), 4) for k, v in vars(compare(scores, rows[other], m)).items()}
-                                   for m in METRICS[:2]}
+                against = {other: {m: {k: round(float(v), 4) for k, v in vars(compare(scores, rows[other], m)).items()
+                                       if k != "metric"} for m in METRICS[:2]}
                            for other in ("bm25", "from scratch", "teacher") if other in rows and other != row and row != "chance"}
                 found[split]["rows"][row] = mine | {"against": against}
         return found
