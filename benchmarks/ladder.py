@@ -1,10 +1,12 @@
 """The ladder: what each idea of the course is worth, on the same queries, with its interval and seconds of training.
 
     python benchmarks/ladder.py --data pydocs [--split test] [--seeds 3] [--rungs NAME ...] [--ledger runs/ladder.jsonl]
+    python benchmarks/ladder.py --collect [--ledger F]
     python benchmarks/ladder.py --data pydocs --plot ladder.png
 
-The first form measures and appends one JSON line for each rung and seed to the ledger; the second draws the figure
-from the ledger, and only from there. Only the rungs "sketch" and "hybrid" use the lexical sketch. The hybrid's weight
+The first form measures and appends one JSON line for each rung and seed to the ledger; the second takes into it what
+rerank.py, distillation.py and pretrained.py have measured of the same queries; the third draws the figure from the
+ledger, and only from there. Only the rungs "sketch" and "hybrid" use the lexical sketch. The hybrid's weight
 was fixed beforehand. Every rung trains for at most as many epochs on the labels and keeps its best by validation.
 """
 
@@ -28,6 +30,8 @@ from torch import Tensor
 
 from two_towers.data import Collection, load
 from two_towers.evaluate import Report, evaluate
+from two_towers.hard_pairs import HardPairs
+from two_towers.negatives import bm25_negatives
 from two_towers.pretrain import inverse_cloze, mixed
 from two_towers.recipe import Recipe
 from two_towers.towers import DualEncoder
@@ -38,6 +42,7 @@ HYBRID = 0.4  # the towers' share of the hybrid's z-scores
 R = Recipe()  # epochs, rates and batch are the recipe's; the two below as `train_model` has them
 SPAN, MIXED = (6, 24), 0.5
 LEDGER = Path("runs/ladder.jsonl")
+MEASURED = Path(__file__).parent / "measured"
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,14 @@ RUNGS = {
     "recurrent": Rung("the same with a GRU that reads 64 words, 128 dimensions",
                       {"lexical": 0, "tower": "gru", "dim": 128, "reads": 64}, pretrain=True, mixed=True),
     "sketch": Rung("lexical sketch", {}, pretrain=True, mixed=True),
+    "negatives": Rung("BM25 negatives, from the passages of training", {}, "bm25", pretrain=True, mixed=True),
     "hybrid": Rung("hybrid with BM25", {}, pretrain=True, mixed=True, row="hybrid"),
 }
-ASIDE = ("recurrent",)  # no step up from the rung before: the next one goes on without it
+COLLECTED = {"rerank": "the reader re-ranks the hybrid's 100 (s: its own part)",
+             "distilled": "towers distilled from MiniLM, alone", "minilm": "MiniLM untouched"}  # measured elsewhere
+ASIDE = ("recurrent", "negatives", "distilled")  # no step up from the rung before: the next one goes on without it
+LINES = {"chance": "chance", "bm25": "BM25", "minilm": "MiniLM"}  # dotted
+STEPS = tuple(name for name in [*RUNGS, "rerank"] if name not in ASIDE)
 LAST = "unjudged"  # the rung "sketch" again, made without the judged passages
 RANDOM = "random"  # the rung "sketch" again, on pydocs split at random: other queries, easier ones
 
@@ -114,7 +124,7 @@ def climb(data: Collection, rung: Rung, seed: int, effort: Effort) -> tuple[Dual
         about |= {"pretrain_epochs": effort.epochs(R.pretrain_epochs), "pretrain_lr": R.pretrain_lr, "span": SPAN}
         fit(model, cloze, epochs=about["pretrain_epochs"], lr=R.pretrain_lr, name="pretrain", **shared)
     if "train" in data.splits:
-        pairs = data.train.pairs(model.tokens, negatives=rung.negatives)
+        pairs = labelled(model, data, rung.negatives)
         about |= {"epochs": effort.epochs(R.epochs), "lr": R.lr, "negatives": rung.negatives, "loss": rung.loss}
         if rung.loss == "triplet":
             about["margin"] = 0.3
@@ -125,6 +135,13 @@ def climb(data: Collection, rung: Rung, seed: int, effort: Effort) -> tuple[Dual
     about |= rung.tower | {"dim": tower["dim"], "batch": R.batch}
     took = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
     return model, {"settings": about, **{k: round(v, 1) for k, v in took.items()}}
+
+
+def labelled(model: DualEncoder, data: Collection, negatives: str) -> Any:
+    """The train split's pairs; "bm25": with one of BM25's first 30 each, which is right for another query (notebook 13b)."""
+    if negatives != "bm25":
+        return data.train.pairs(model.tokens, negatives=negatives)
+    return HardPairs(model.tokens, data.train, bm25_negatives(data.train, model.tokens).among(data.train))
 
 
 def unjudged(data: Collection, split: str) -> Collection:
@@ -202,6 +219,25 @@ def measure(data: Collection, split: str, seeds: int, wanted: list[str], quick: 
                 yield line(report, "hybrid", "hybrid", seed, title=RUNGS["hybrid"].title, **made, how=how)
 
 
+def collected(folder: Path) -> Iterator[dict[str, Any]]:
+    """Ledger lines of what the other benchmarks have measured, from their files in `folder`."""
+    for name, m in read_json(folder / "rerank.json").items():
+        for key, r in m["rows"].items():
+            kind, _, seed = key.rpartition(" ")
+            if kind == "reader":
+                took = sum(m["seconds"].values()) + r["seconds"]
+                yield {"rung": "rerank", "seed": int(seed), "data": name, "split": "test", "fingerprint": m["fingerprint"],
+                       "corpus_size": m["corpus"], "queries": m["queries"], "primary": m["metric"],
+                       "metrics": {m["metric"]: r["alone"]["value"]}, "ci": {m["metric"]: r["alone"]["ci"]},
+                       "title": COLLECTED["rerank"],
+                       "seconds": took, "processor_seconds": round(took, 1)}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A measured file, or nothing where there is none yet."""
+    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+
+
 def middle(entries: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """The median seed (of an even number: the lower one of the middle two)."""
     return sorted(entries, key=lambda e: e["metrics"][metric])[(len(entries) - 1) // 2]
@@ -229,17 +265,17 @@ def plot(entries: list[dict[str, Any]], data: str, split: str) -> Any:
     other = ("pydocs-random", split, "sketch")
     if data == "pydocs" and any((e["data"], e["split"], e["rung"]) == other for e in entries):
         rungs[RANDOM] = latest(entries, "pydocs-random", split)["sketch"]
-    names = [name for name in [*RUNGS, LAST, RANDOM] if name in rungs]
+    names = [name for name in [*RUNGS, *COLLECTED, LAST, RANDOM] if name in rungs and name not in LINES]
     if not names:
         raise ValueError(f"the ledger has no rung of {data} {split} but {', '.join(rungs)}: measure some")
     best = {name: middle(rungs[name], metric) for name in names}
     figure = Figure(figsize=(9, 1.6 + 0.42 * len(names)), dpi=80, layout="constrained")
     ax = figure.subplots()
-    for name in ("chance", "bm25"):
+    for name, called in LINES.items():
         if name in rungs:
             value = rungs[name][0]["metrics"][metric]
             ax.axvline(value, color="k", ls=":", lw=1.5)
-            label = f"{'BM25' if name == 'bm25' else name} {value:.3f}"
+            label = f"{called} {value:.3f}"
             side, shift = ("left", 3) if name == "chance" else ("right", -3)
             at = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
             ax.annotate(label, (value, len(names) - 0.45), fontsize=9, **at)
@@ -247,10 +283,11 @@ def plot(entries: list[dict[str, Any]], data: str, split: str) -> Any:
         entry = best[name]
         value = entry["metrics"][metric]
         ax.plot(entry["ci"][metric], [y, y], "k-", lw=2)
-        solid = name in RUNGS and name not in ASIDE  # hollow: no rung to stand on
+        solid = name in STEPS  # hollow: no rung to stand on
         ax.plot(value, y, "o", ms=7, mec="k", mfc="k" if solid else "w")
         ax.annotate(f"{value:.3f}", (value, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9)
-        ax.text(1.01, y, f"{entry['processor_seconds']:.0f} s", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        took = f"{entry['processor_seconds']:,.0f} s" if entry["processor_seconds"] else ""
+        ax.text(1.01, y, took, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
     ax.text(1.01, len(names) - 0.45, "training, one core", transform=ax.get_yaxis_transform(), fontsize=9)
     some, seeds = best[names[0]], sorted({len(rungs[name]) for name in names})
     many = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
@@ -268,7 +305,7 @@ def plot(entries: list[dict[str, Any]], data: str, split: str) -> Any:
 
 def headline(best: dict[str, dict[str, Any]], rungs: dict[str, Any], metric: str) -> str:
     """One message: which rung is worth most, and where BM25 is passed."""
-    values = {name: e["metrics"][metric] for name, e in best.items() if name in RUNGS and name not in ASIDE}
+    values = {name: e["metrics"][metric] for name, e in best.items() if name in STEPS}
     names = list(values)
     gains = {b: values[b] - values[a] for a, b in zip(names, names[1:])}
     if not gains:
@@ -309,10 +346,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows of each split")
     parser.add_argument("--quick", action="store_true", help="one epoch, 16 dimensions: to see that it runs")
     parser.add_argument("--ledger", type=Path, default=LEDGER)
+    parser.add_argument("--collect", action="store_true", help="take in what rerank.py and distillation.py have measured")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ledger's figure; measures nothing")
     o = parser.parse_args()
     if o.seeds < 1:
         raise ValueError(f"--seeds {o.seeds}: must be at least 1")
+    if o.collect:
+        known = [json.dumps(e, sort_keys=True) for e in read(o.ledger)]
+        for entry in collected(MEASURED):
+            if json.dumps(entry, sort_keys=True) not in known:
+                append(o.ledger, entry)
+                print(f"{entry['data']} {entry['rung']} seed {entry['seed']}: {entry['metrics']}")
+        return None
     if o.plot:
         return save(plot(read(o.ledger), Path(o.data).name, o.split), o.plot)
     todo = [(o.data, o.rungs)]

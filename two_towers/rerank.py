@@ -139,7 +139,7 @@ class Eyes:
         sizes = torch.log(size.float().clamp(min=1)) / 5, d.new_full((n,), len(query) / 10)
         return torch.stack([*windows, bm25 / 20, d @ q, lexical, *sizes, share, covered.mean(1)], 1)
 
-# %% ../nbs/lesson3_rank/15_rerank.ipynb #e1b0afa5
+# %% ../nbs/lesson3_rank/15_rerank.ipynb #e39b3276
 KINDS = ("knrm", "reader")
 
 
@@ -177,7 +177,7 @@ class CrossEncoder(nn.Module):
         """Evidence of (..., n) documents -> their scores, (..., n)."""
         words, there = seen.words.float(), (seen.weight > 0).float()[..., None, :, None]  # (..., n, L, 19), (..., 1, L, 1)
         if self.kind == "knrm":
-            return self.weigh((words[..., :8] * there).sum(-2)).squeeze(-1)
+            return self.weigh(((words[..., :8] - self.words_mean[:8]) / self.words_spread[:8] * there).sum(-2)).squeeze(-1)
         rare = seen.weight[..., None, :, None].expand(*words.shape[:-1], 1)              # (..., n, L, 1)
         words = (torch.cat([words, rare], -1) - self.words_mean) / self.words_spread
         much = F.softplus(self.rarity(rare)) * there                                     # (..., n, L, 4)
