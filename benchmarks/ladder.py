@@ -233,6 +233,16 @@ def collected(folder: Path) -> Iterator[dict[str, Any]]:
                        "seconds": took, "processor_seconds": round(took, 1)}
 
 
+    m = read_json(folder / "distillation.json")
+    for rung, row in (("distilled", "taught, ranking"), ("minilm", "teacher")) if m else ():
+        found = {name: x for name, x in m["splits"]["test"]["rows"][row].items() if name != "against"}
+        took = sum(m["about"].get(row, {}).get("seconds", [0.0])) / m["seeds"]
+        yield {"rung": rung, "seed": 0, "data": m["data"], "split": "test", "fingerprint": m["fingerprint"],
+               "corpus_size": m["corpus_size"], "queries": m["splits"]["test"]["queries"], "primary": "nDCG@10",
+               "metrics": {name: x["value"] for name, x in found.items()}, "ci": {name: x["ci"] for name, x in found.items()},
+               "title": COLLECTED[rung], "seconds": took, "processor_seconds": took}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A measured file, or nothing where there is none yet."""
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
