@@ -87,6 +87,11 @@ def test_windows_and_looks_back_by_brute_force() -> None:
         assert saw.words[i, :-1, 18].tolist() == follows and saw.words[i, -1, 18] == 0
         places = [[t for t in range(len(names)) if names[t] == q and q > 1] for q in wanted]
         assert np.allclose(saw.words[i, :, 17].numpy(), [1 / (1 + p[0] / 10) if p else 0 for p in places], atol=1e-5)
+    first, then = (int(i) for i in read.row(0)[:2])
+    assert min(first, then) > 1
+    both = torch.tensor([first, then])
+    assert look(both, Bags(both, torch.tensor([0]))).words[0, 0, 18] == 1  # one after the other, in one text
+    assert look(both, Bags(both, torch.tensor([0, 1]))).words[:, :, 18].sum() == 0  # the end of one and the start of the next
 
 
 def test_order_and_company_of_texts_change_nothing() -> None:

@@ -291,13 +291,13 @@ class DualEncoder(nn.Module):
         """Open what `save` wrote, in evaluation mode. Raises ValueError that names the missing, damaged or foreign file."""
         return load_folder(folder, cls)
 
-# %% ../nbs/lesson2_search/09_avgpool.ipynb #12d7616c
-FORMAT = 1  # of a model's folder
-
 
 def encoder_class(tower: str, kind: type[DualEncoder] = DualEncoder) -> type[DualEncoder]:
     """The dual encoder that towers called `tower` need: `kind`, unless they bring their own."""
     return getattr(tower_class(tower), "Encoder", kind)
+
+# %% ../nbs/lesson2_search/09_avgpool.ipynb #12d7616c
+FORMAT = 1  # of a model's folder
 
 
 def save_folder(model: DualEncoder, folder: str | Path, about: Mapping[str, Any]) -> None:
