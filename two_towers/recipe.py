@@ -121,7 +121,7 @@ class Recipe:
 WITHOUT = {"vectors": "none", "lexical": 0, "pretrain": "none", "mix": 0.0}   # a pretrained tower
 TAUGHT_WITHOUT = {"positives": "selected", "negatives": "inbatch"}            # loss "margin-mse"
 TAUGHT = {"pretrain": "teacher", "pretrain_epochs": 14, "epochs": 8, "batch": 128, "lr": 1e-3}   # notebook 15c
-PRETRAINED = WITHOUT | {"epochs": 3, "batch": 64, "valid_queries": 200}       # chosen on validation (notebook 13c)
+PRETRAINED = WITHOUT | {"epochs": 3, "batch": 64, "valid_queries": 200}       # of first trials, not tuned (notebook 13c)
 
 
 def recipe_for(tower: str = "avgpool", **given: Any) -> Recipe:
