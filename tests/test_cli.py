@@ -61,7 +61,8 @@ def test_help_is_quick_and_complete() -> None:
     import sys
 
     code, out, err = run("--help")
-    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "runs", "demo", "exercises"))
+    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "runs", "demo", "exercises",
+                                                          "submit", "leaderboard"))
     options = run("train", "--help")[1]
     assert all(f"--{o} " in options for o in ("data", "tower", "out", "model", "vectors", "dim", "epochs", "batch", "lr", "loss", "margin", "temperature",
                                               "positives", "negatives", "pretrain", "seed", "limit", "resume", "json"))
@@ -85,6 +86,36 @@ def test_exercises_by_command() -> None:
         for line, why in ((["chekc"], "say list, check or reset"), (["list", "lesson9"], "no such exercise"), (["list", "--folder", f"{tmp}/x"], "no such folder")):
             code, out, err = run("exercises", *line)
             assert code == 2 and not out and err.count("\n") == 1 and why in err
+
+
+def test_a_team_hands_in_and_the_board_answers() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        board, path = Path(tmp, "board"), Path(tmp, "mine.trec")
+        code, out, err = run("leaderboard", "--new", "--data", "sample", "--board", board, "--json")
+        assert code == 0 and [r["name"] for r in json.loads(out)["rows"]] == ["BM25", "chance"] and json.loads(out)["queries"] == 8
+        best = {q: next(iter(judged)) for q, judged in load("sample").test.qrels.items()}
+        path.write_text("".join(f"{q} Q0 {d} 1 0.9 us\n" for q, d in best.items()))
+        for place in (board, board / "handout"):
+            code, out, err = run("submit", path, "--team", "Us", "--board", place, "--check")
+            assert code == 0 and not err and "in order: 8 queries" in out
+        code, out, err = run("submit", path, "--team", "Us", "--board", board, "--json")
+        assert code == 0 and json.loads(out)["metrics"]["MRR@10"] == 1 and json.loads(out)["added"]
+        code, out, err = run("submit", path, "--team", "Us", "--board", board)
+        assert code == 0 and "Us: MRR@10 1.0000" in out and "handed in before" in out
+        os.environ["TWO_TOWERS_BOARD"] = str(board)
+        try:
+            code, out, err = run("leaderboard", "--html", Path(tmp, "page.html"))
+        finally:
+            del os.environ["TWO_TOWERS_BOARD"]
+        assert code == 0 and "1  Us" in out and "page.html" in out and "Us" in Path(tmp, "page.html").read_text()
+        for line, why in ((["submit", path, "--board", board], "--team"), (["submit", path, "--team", "x", "--board", tmp], "no board there"),
+                          (["submit", path, "--team", "a\x1b[0m", "--board", board], "can be printed"), (["leaderboard", "--new"], "--data"),
+                          (["submit", Path(tmp, "no"), "--team", "x", "--board", board], "No such file"),
+                          (["submit", path, "--team", "x", "--board", board / "handout"], "judgements are not here"),
+                          (["leaderboard", "--new", "--data", "sample", "--board", board], "something already"),
+                          (["leaderboard", "--data", "sample"], "add --new"), (["leaderboard", "--board", board, "--html", tmp], "is a folder")):
+            code, out, err = run(*line)
+            assert code == 2 and out == "" and err.count("\n") == 1 and why in err, (line, err)
 
 
 def test_cores_are_counted() -> None:
