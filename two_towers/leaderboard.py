@@ -17,9 +17,9 @@ from .metrics import DEFAULT, Comparison, Scores, compare
 from .workshop import Board, Entry, as_scores, entries, place
 
 # %% auto #0
-__all__ = ['STYLE', 'Row', 'Leaderboard', 'leaderboard', 'write_page']
+__all__ = ['STYLE', 'Row', 'shown', 'Leaderboard', 'leaderboard', 'write_page']
 
-# %% ../nbs/exercises/00e_leaderboard.ipynb #ba996dd7
+# %% ../nbs/exercises/00e_leaderboard.ipynb #92f2213a
 @dataclass(frozen=True)
 class Row:
     """One line of the leaderboard: a team's best submission, or chance, or BM25."""
@@ -33,6 +33,11 @@ class Row:
     def differs(self) -> bool:
         """From the row above, at 5 %."""
         return self.above is not None and self.above.p < 0.05
+
+
+def shown(value: float) -> str:
+    """Three decimals; a value below 0.001, as chance has, gets four."""
+    return f"{value:.{3 if value >= 0.001 or not value else 4}f}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,9 +69,10 @@ class Leaderboard:
         """What a reader must know, or would believe too much."""
         tries = [len(r.history) for r in self.rows if r.history]
         by = f"{len(tries)} team{'s' * (len(tries) != 1)}, up to {max(tries, default=0)} by one"
-        picked = (f"{self.submissions} submissions by {by}: a team's row is its best, picked on the very queries it is measured "
-                  "on. So it is optimistic, the more so the more was tried, and p does not know of it. Only queries that nobody "
-                  "has been measured on yet can settle it.")
+        count = f"{self.submissions} submission{'s' * (self.submissions != 1)} by {by}"
+        picked = (f"{count}: a team's row is its best, picked on the very queries it is measured on. So it is optimistic, the "
+                  "more so the more was tried, and p does not know of it. Only queries that nobody has been measured on yet can "
+                  "settle it.")
         return [picked if tries else "No submission yet.",
                 "Brackets: 95 % interval, bootstrap over queries. p: is it the same as the row above? Paired randomisation "
                 "test, Holm's correction. Above 0.05: these queries can't tell the two apart.",
@@ -92,11 +98,11 @@ class Leaderboard:
             beside = ["", ""]
             if r.above is not None:
                 beside = [f"{r.above.diff:+.3f} p {r.above.p:.4f}", "differs" if r.differs else "can't tell"]
-            cells.append([f"{n}", r.name, f"{r.scores.mean(self.metric):.3f} [{lo:.3f}, {hi:.3f}]",
-                          *(f"{r.scores.mean(m):.3f}" for m in others), *beside, f"{len(r.history) or ''}"])
+            cells.append([f"{n}", r.name, f"{shown(r.scores.mean(self.metric))} [{shown(lo)}, {shown(hi)}]",
+                          *(shown(r.scores.mean(m)) for m in others), *beside, f"{len(r.history) or ''}"])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-        tried = [f"{r.name}: {' '.join(f'{e.scores.mean(self.metric):.3f}' for e in r.history)}"
+        tried = [f"{r.name}: {' '.join(shown(e.scores.mean(self.metric)) for e in r.history)}"
                  for r in self.rows if len(r.history) > 1]
         said = [*table, "", *(["in the order they were handed in:", *tried, ""] if tried else [])]
         return "\n".join([self.heading, "", *said, *(textwrap.fill(note, 100) for note in self.notes)])
@@ -128,7 +134,7 @@ def leaderboard(board: Board) -> Leaderboard:
     p = holm([c.p for c in found])
     return Leaderboard(board, [rows[0], *(replace(r, above=replace(c, p=q)) for r, c, q in zip(rows[1:], found, p, strict=True))])
 
-# %% ../nbs/exercises/00e_leaderboard.ipynb #aee3bc74
+# %% ../nbs/exercises/00e_leaderboard.ipynb #a44ae249
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #5b6470; --line: #d5d9de; --bar: #0072b2; }
 .fixed { --bar: #8a8f98; }
@@ -168,17 +174,17 @@ def _item(n: int, row: Row, metric: str, top: float) -> str:
     bar = (f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
            f'<rect width="{x}" y="2" height="6" fill="var(--bar)"/>'
            f'<path d="M{a} 5H{b}M{a} 3V7M{b} 3V7" stroke="var(--ink)" vector-effect="non-scaling-stroke" fill="none"/></svg>')
-    more = [f"{m} {row.scores.mean(m):.3f}" for m in DEFAULT if m != metric]
+    more = [f"{m} {shown(row.scores.mean(m))}" for m in DEFAULT if m != metric]
     if row.above is not None:
         mark = '<span class="told yes">differs</span>' if row.differs else '<span class="told">can\'t tell</span>'
         more.append(f"{mark} {row.above.diff:+.3f} to the row above, p {row.above.p:.4f}")
-    tried = "".join(f"<div>{escape(e.at[:16].replace('T', ' '))} &middot; {e.scores.mean(metric):.3f} &middot; "
+    tried = "".join(f"<div>{escape(e.at[:16].replace('T', ' '))} &middot; {shown(e.scores.mean(metric))} &middot; "
                     f"{escape(e.file)}</div>" for e in row.history)
     count = f"{len(row.history)} submission{'s' * (len(row.history) > 1)}"
     details = f"<details><summary>{count}</summary>{tried}</details>" if tried else ""
     return (f'<li class="{"team" if row.history else "fixed"}"><span class="rank">{n}</span>'
             f'<span class="name" dir="auto">{escape(row.name)}</span>'
-            f'<span class="value"><b>{mean:.3f}</b> <small>[{lo:.3f}, {hi:.3f}]</small>{bar}</span>'
+            f'<span class="value"><b>{shown(mean)}</b> <small>[{shown(lo)}, {shown(hi)}]</small>{bar}</span>'
             f'<div class="more">{" &middot; ".join(more)}{details}</div></li>')
 
 
