@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from two_towers.data import load
-from two_towers.engine import Documents, SearchEngine, build_index, check_query
+from two_towers.engine import Documents, SearchEngine, build_index, update_index
 from two_towers.evaluate import WEIGHT
 from two_towers.index import ExactIndex
 from two_towers.lexical import weighted
@@ -30,14 +31,6 @@ def test_documents_come_back_from_any_line() -> None:
         assert len((Path(folder) / "documents.jsonl").read_bytes().splitlines()) == 5
 
 
-def test_what_is_no_query_is_refused() -> None:
-    for query, why in {"": "is empty", " \n": "is empty", "🙂": "no word", "❤️ ❤️": "no word", "?!": "no word", "a " * 100_000: "100,000 words"}.items():
-        with pytest.raises(ValueError, match=why):
-            check_query(query)
-    for query in ("a", "C++", "日本", "3", "a " * 1000, "🙂 smile"):
-        assert check_query(query) == query
-
-
 def test_the_engine_agrees_with_a_loop() -> None:
     data = load("sample")
     with tempfile.TemporaryDirectory() as folder:
@@ -54,6 +47,87 @@ def test_the_engine_agrees_with_a_loop() -> None:
         lists = [{"q": {h.id: h.score for h in engine.search(query, k=50, by=by)}} for by in ("towers", "bm25")]
         assert {h.id: h.score for h in engine.search(query, k=50)} == weighted(*lists, WEIGHT, "zscore")["q"]
         assert 0 < len(lists[1]["q"]) < len(lists[0]["q"]) == len(engine) == len(data.corpus)
+
+
+def test_stages_of_a_folder_find_what_the_engine_finds() -> None:
+    class Longest:
+        def score(self, query, texts):
+            return np.array([len(t) for t in texts], np.float32)
+
+    data = load("sample")
+    with tempfile.TemporaryDirectory() as folder:
+        model = DualEncoder.for_corpus(data, dim=16)
+        model.save(folder)
+        build_index(model, data.corpus, folder, urls={d: f"shelf/{d}" for d in data.corpus})
+        engine = SearchEngine.open(folder)
+        assert engine.by == ("hybrid", "towers", "bm25") and list(engine.texts) == list(data.corpus)
+        for by in engine.by:
+            for text in list(data.queries.values())[:8]:
+                ours, theirs = engine.stages(by, show=10).search(text, 5), engine.search(text, 5, by)
+                assert [(h.id, h.score, h.text) for h in ours] == [(h.id, h.score, h.text) for h in theirs]
+                assert all(h.url == f"shelf/{h.id}" for h in theirs)
+        text = next(iter(data.queries.values()))
+        assert list(engine.search(text)[0].ranks) == ["BM25", "towers", "both"]
+        for by in ("reranked", "both"):
+            with pytest.raises(ValueError, match=f"by='{by}': search by hybrid, towers, bm25"):
+                engine.search(text, by=by)
+        better = SearchEngine.open(folder, Longest())
+        assert better.by[0] == "reranked"
+        first = {h.id: h for h in engine.search(text, 50)}
+        hits = better.search(text, 5)
+        assert [h.id for h in hits] == sorted(first, key=lambda d: (len(first[d].text), d), reverse=True)[:5]
+        for h in hits:
+            assert h.ranks == {**first[h.id].ranks, "re-ranked": h.rank}
+        assert [h.id for h in better.search(text, by="hybrid")] == [h.id for h in engine.search(text)]
+        for k in range(1, 45):
+            assert len(engine.search(text, k, "towers")) == k and len(engine._stages) <= 31
+
+
+def test_a_passage_is_where_the_query_is() -> None:
+    data = load("sample")
+    with tempfile.TemporaryDirectory() as folder:
+        model = DualEncoder.for_corpus(data, dim=8)
+        model.save(folder)
+        build_index(model, data.corpus, folder)
+        engine = SearchEngine.open(folder)
+        filler = "and then it was so " * 30
+        text = f"Water, water. {filler}Pour the hot water on the tea_leaves; <b>wait</b>! {filler}The end of tea."
+        pieces = engine.passage("how hot must water be for tea", text, 20)
+        shown, marked = "".join(p for p, _ in pieces), {p for p, mark in pieces if mark}
+        assert "hot water on the tea_leaves; <b>wait</b>!" in shown and shown.startswith("… ") and shown.endswith(" …")
+        assert {"hot", "water", "tea_leaves"} <= marked and not marked & {"the", "Pour", "b"}
+        assert len(re.findall(r"\w+", shown)) == 20 and all(a[1] != b[1] for a, b in zip(pieces, pieces[1:]))
+        assert "".join(p for p, _ in engine.passage("tea", " Two\n words ")) == "Two words"
+        assert engine.passage("tea", "") == [("", False)] and engine.passage("zxqv", "a b c", 2) == [("a b …", False)]
+        assert "".join(p for p, _ in engine.passage("tea", text, 10_000)) == text.strip()
+
+
+def test_an_update_is_what_building_anew_gives() -> None:
+    data = load("sample")
+    with tempfile.TemporaryDirectory() as folder:
+        model = DualEncoder.for_corpus(data, dim=8)
+        model.save(folder)
+        build_index(model, data.corpus, folder, k1=1.5, b=0.3, urls={d: "old" for d in data.corpus})
+        ids = list(data.corpus)
+        corpus = {"new": "a new one about tea"} | {d: data.corpus[d] for d in ids[:1:-1]} | {ids[5]: "changed: tea"}
+        asked, encode = [], model.encode_texts
+        model.encode_texts = lambda texts, side: (asked.extend(texts), encode(texts, side=side))[1]
+        before = SearchEngine.open(folder)
+        assert update_index(model, corpus, folder, urls={"new": "here"}) == (1, 1, 2, len(ids) - 3)
+        assert {h.id: h.text for h in before.search("tea", 50)} == dict(data.corpus)  # who has it open sees the old one
+        assert sorted(asked) == sorted(["new", ids[5]])
+        engine = SearchEngine.open(folder)
+        assert (engine.k1, engine.b) == (1.5, 0.3) and engine.index.ids == list(corpus)
+        assert np.allclose(engine.index.vectors, encode(corpus, side="document"), atol=1e-6)
+        hits = engine.search("tea", k=50, by="bm25")
+        assert {h.id for h in hits} >= {"new", ids[5]} and {h.url for h in hits} == {"here", ""}
+        assert update_index(model, corpus, folder) == (0, 0, 0, len(corpus))
+        assert update_index(model, {"only": "one"}, folder) == (1, 0, len(corpus), 0)
+        with pytest.raises(ValueError, match="empty"):
+            update_index(model, {}, folder)
+        with pytest.raises(ValueError, match="not this model's"):
+            update_index(DualEncoder.for_corpus(data, dim=8, seed=1), corpus, folder)
+        assert len(SearchEngine.open(folder)) == 1
 
 
 def test_notes_and_refusals_of_a_search() -> None:
