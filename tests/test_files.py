@@ -184,12 +184,12 @@ def test_faults_of_row_files() -> None:
     fault("d.jsonl.gz", good, "cannot be read beyond line 0.*gzipped only if")
     fault("e.jsonl", good + b"\xff\xfe\n", "cannot be read beyond line .*UTF-8")
     fault("f.parquet", b"PAR1 no", "f.parquet: not a parquet file")
-    fault("g.csv", good, "g.csv: unknown kind of file; .*parquet")
+    fault("g.xls", good, "g.xls: no text to search: 1 files of other kinds .*csv")
     pq.write_table(pa.table({"query": ["q"], "text": ["t"]}), folder / "h.parquet")
     with raises(ValueError, "h.parquet: no column 'passages', but query, text; a row of MS MARCO has"):
         load(folder / "h.parquet")
     empty = temp()
-    with raises(ValueError, "neither corpus.jsonl .*, but nothing;"):
+    with raises(ValueError, "no text to search: an empty folder; read are .*md.*csv"):
         load(empty)
 
 

@@ -137,7 +137,7 @@ class Collection:
     def split(self, name: str) -> Split:
         """One split by name; a ValueError says which exist."""
         if name not in self.qrels:
-            raise ValueError(f"{self.name}: no split {name!r}; it has {', '.join(self.splits)}")
+            raise ValueError(f"{self.name}: no split {name!r}; it has {', '.join(self.splits) or 'none'}")
         return Split(name, self, self.qrels[name])
 
     @property
@@ -214,7 +214,9 @@ class Collection:
         lines = [
             f"{self.name}: {len(self.corpus):,} documents, {len(self.queries):,} queries, "
             f"fingerprint {self.fingerprint}",
-            f"  {'split':<12}{'queries':>9}{'judgements':>12}{'positives a query':>19}{'grades':>9}",
+            f"  {'split':<12}{'queries':>9}{'judgements':>12}{'positives a query':>19}{'grades':>9}"
+            if self.splits
+            else "  no queries: it can be searched, not measured",
         ]
         for name in self.splits:
             grades = [g for judged in self.qrels[name].values() for g in judged.values()]
@@ -410,8 +412,10 @@ def load(
     "sample"    forty short rows for tests
     a folder    in BEIR's layout, or with MS MARCO rows (*.parquet, *.jsonl[.gz]), best named train-*, test-*
     a file      of MS MARCO rows; split 80 : 10 : 10 by a hash of the query
+    any other   folder or file of text, Markdown, HTML, notebooks, tables (notebook 06h): passages, and no queries
 
-    limit: at most so many rows of each split (BEIR: judged queries). seed: another split, where it is ours to make.
+    limit: at most so many rows of each split (BEIR: judged queries; documents: passages).
+    seed: another split, where it is ours to make.
     ValueError or FileNotFoundError: what was wrong, the value seen, what to do.
     """
     from two_towers import files, pydocs, sample

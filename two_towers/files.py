@@ -31,8 +31,8 @@ Rows = Iterator[tuple[str | None, dict[str, Any]]]
 
 # %% auto #0
 __all__ = ['ROW_FILES', 'ALIASES', 'FIELDS', 'BEIR', 'log', 'Rows', 'lines', 'json_lines', 'open_parquet', 'parquet_rows',
-           'split_of', 'read_rows', 'first', 'count_rows', 'from_path', 'read_texts', 'read_judgements', 'from_beir',
-           'hub_silent', 'hub_rows', 'msmarco']
+           'split_of', 'read_rows', 'first', 'count_rows', 'holds_rows', 'from_path', 'read_texts', 'read_judgements',
+           'from_beir', 'hub_silent', 'hub_rows', 'msmarco']
 
 # %% ../nbs/lesson2_search/06d_files.ipynb #37fd41cf
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -137,8 +137,23 @@ def count_rows(files: list[Path]) -> int | None:
     return sum(open_parquet(p).metadata.num_rows for p in files)
 
 # %% ../nbs/lesson2_search/06d_files.ipynb #a597e2b8
+def holds_rows(path: Path) -> bool:
+    """Whether a file is meant to hold rows of MS MARCO: parquet, or JSON lines whose first has a query or passages."""
+    if path.name.endswith((".parquet", ".gz")):
+        return True
+    if not path.name.endswith(ROW_FILES) or not path.is_file():
+        return False
+    with open(path, "rb") as f:
+        line = next((line for line in f if line.strip()), b"")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and ("passages" in row or ("query" in row and "text" not in row))
+
+
 def from_path(path: Path, limit: int | None = None, seed: int = 0) -> Collection:
-    """A collection from a BEIR folder, or from a file or folder of MS MARCO rows."""
+    """A collection from a BEIR folder, from a file or folder of MS MARCO rows, or from documents (`two_towers.folder`)."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: no such file or folder, and none of the names msmarco, pydocs, pydocs-random, sample"
@@ -146,13 +161,12 @@ def from_path(path: Path, limit: int | None = None, seed: int = 0) -> Collection
     if path.is_dir() and any((path / name).exists() for name in ("corpus.jsonl", "corpus.jsonl.gz", "qrels")):
         return from_beir(path, limit, seed)
     files = (
-        [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(ROW_FILES))
+        sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(ROW_FILES)) if path.is_dir() else [path]
     )
-    if not files:
-        raise ValueError(
-            f"{path}: neither corpus.jsonl with qrels/ (BEIR) nor *.parquet or *.jsonl (MS MARCO rows), but "
-            f"{', '.join(sorted(p.name for p in path.iterdir())[:5]) or 'nothing'}; give another folder"
-        )
+    if not any(holds_rows(p) for p in files):
+        from two_towers.folder import from_folder
+
+        return from_folder(path, limit)
     total = count_rows(files) if limit is None else None
     return from_rows(path.resolve().name, first(read_rows(files), limit), total=total, seed=seed)
 
