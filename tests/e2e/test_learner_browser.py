@@ -54,8 +54,7 @@ def test_a_wrong_answer_then_the_right_one(page: Any, lab: Callable[[str], str],
         right = "\n\n\n".join(source.of("solution")).removeprefix("#| solution\n")
         page.goto(lab(name))
         said = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", has_text="#| check").locator(".jp-OutputArea").first
-        idle = page.locator("#jp-main-statusbar").get_by_text("| Idle")
-        idle.wait_for()  # run sooner, and it asks for a kernel
+        page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()  # run sooner, and it asks for a kernel
         assert not said.is_visible() or not said.inner_text().strip()
 
         menu(page, "Run", "Run All Cells")  # nothing written yet
@@ -67,7 +66,6 @@ def test_a_wrong_answer_then_the_right_one(page: Any, lab: Callable[[str], str],
         answer(page, right + "\n")
         api.expect(said).to_have_text(re.compile(r"\s*Passed\.\s*"), timeout=SECONDS * 1000)
 
-        idle.wait_for()  # cells after the check, too: what they print would make the saved notebook an old one
-        menu(page, "File", "Save Notebook")
-        page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+        with page.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url):
+            menu(page, "File", "Save Notebook")
         assert "#| answer\n" + right.strip() in code(read(folder / name))
