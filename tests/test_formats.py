@@ -28,6 +28,7 @@ more<p>next<script>var x = "<p>no</p>"</script>
         (6, 7, "T & C/One two", " x\n   y"), (7, 7, "T & C/One two", "last words")]
     assert brief(html("<title>T</title><h1>H</h1>x")) == [(1, 1, "H", "x")], "a page with a heading needs no title"
     assert brief(html("<svg><title>no</title></svg><p>a<nav><p>b</nav>c &lt;&#x41;&bogus; 1 < 2")) == [(1, 1, "", "ac <A&bogus; 1 < 2")]
+    assert brief(html("<p>\na\n<b>b</b>\nc")) == [(2, 4, "", "a b c")]
     assert html("<script>never closed") == [] and brief(html("</p></div><b>x")) == [(1, 1, "", "x")]
 
 
@@ -36,6 +37,8 @@ def test_notebooks_and_python() -> None:
     written = json.dumps({"cells": [{"cell_type": k, "source": s, "outputs": ["no"]} for k, s in cells]})
     assert brief(notebook(written)) == [
         (1, 1, "A", "text"), (2, 2, "A", "1 + 1"), (4, 5, "A/B", "# c"), (6, 6, "A/B", "d"), (6, 6, "A/B", "e")]
+    long = json.dumps({"cells": [{"cell_type": "markdown", "source": "a line of five words\n" * 100}] * 3})
+    assert [(p.first, p.last) for p in pack(notebook(long))][-1] == (3, 3), "parts of a cell stand in that cell"
     for bad in ("", "[]", "{}", '{"cells": [1]}', '{"cells": [{"cell_type": "code"}]}', '{"cells": 3}', "[" * 100_000):
         with raises(ValueError, "no notebook of format 4"):
             notebook(bad)

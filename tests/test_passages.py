@@ -17,6 +17,7 @@ def test_markdown_headings_code_and_lines() -> None:
         (19, 19, "C#/D", ""), (20, 20, "C#/E", ""), (21, 23, "C#/four", "* * *"), (24, 24, "C#/C#", "")]
     assert brief(markdown("---\ntitle: 'Tea'\ndate: x\n---\n\nleaves")) == [(1, 6, "Tea", "leaves")]
     assert brief(markdown("```\nnever closed\n# still code")) == [(1, 3, "", "```\nnever closed\n# still code")]
+    assert brief(markdown("````\n```\n# code\n````\n# A")) == [(1, 4, "", "````\n```\n# code\n````"), (5, 5, "A", "")]
     assert brief(markdown("# " + "long " * 40)) == [(1, 1, "", ("long " * 40).strip())], "no heading is that long"
     assert EMBEDDED.sub("", "![](data:image/png;base64," + "iVBOR" * 20 + ") and more") == "![]() and more"
 
@@ -52,6 +53,7 @@ def test_passages_are_packed() -> None:
     assert [(p.first, p.last) for p in below] == [(1, 26), (27, 50), (51, 74), (75, 98), (99, 123)], "below a heading too"
     sentences = " ".join(f"Sentence {i} is here." for i in range(150))
     assert all(p.text.endswith(".") and p[:2] == (1, 1) for p in pack(plain(sentences)))
+    assert size("x" * 600) == 50 and max(len(p.text) for p in pack(plain("x" * 50_000))) <= 12 * MOST
     for long in (sentences, said(1000), "x" * 50_000, "早上好。" * 3000, "; " * 999, "a\n" * 999):
         packed = pack(plain(long))
         assert all(size(p.text) <= MOST for p in packed)

@@ -90,7 +90,7 @@ def html(text: str) -> list[Block]:
     above = (page.title,) if page.title and not page.main and size(page.title) <= LEAST else ()
     return [b._replace(path=above + b.path) for b in blocks]
 
-# %% ../nbs/lesson2_search/06j_formats.ipynb #969ee20a
+# %% ../nbs/lesson2_search/06j_formats.ipynb #56d64392
 def notebook(text: str) -> list[Block]:
     """Blocks of a Jupyter notebook's Markdown and code; `first` and `last` number its cells, from 1."""
     try:
@@ -103,7 +103,7 @@ def notebook(text: str) -> list[Block]:
         if kind == "markdown":
             done = len(out.blocks)
             read_lines(source.replace("\r", ""), True, "=-", out)
-            out.blocks[done:] = [b._replace(first=number, last=number) for b in out.blocks[done:]]
+            out.blocks[done:] = [b._replace(first=number, last=number, begin=0) for b in out.blocks[done:]]
             out.bare = number if out.bare else 0
         elif kind == "code":
             out.text(source, number, number)
@@ -136,7 +136,7 @@ READERS: dict[str, Callable[[str], list[Block]]] = {
     ".txt": plain, ".text": plain, ".md": markdown, ".markdown": markdown, ".rst": rst, ".html": html, ".htm": html,
     ".ipynb": notebook, ".py": python}
 
-# %% ../nbs/lesson2_search/06j_formats.ipynb #3fc5ed72
+# %% ../nbs/lesson2_search/06j_formats.ipynb #2a34b5e1
 class Unread(ValueError):
     """Why a file is left out, in words that are the same for all such files; `seen` is what was seen in this one."""
 

@@ -76,7 +76,7 @@ class Outline:
             self.text("", self.bare, self.bare)
         return self.blocks
 
-# %% ../nbs/lesson2_search/06i_passages.ipynb #76ea88bc
+# %% ../nbs/lesson2_search/06i_passages.ipynb #46e609a9
 RULE = re.compile(r"([=\-~^\"'`:.*+#_<>])\1{2,}\s*$")
 FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 EMBEDDED = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]{40,}")
@@ -143,7 +143,7 @@ def rst(text: str) -> list[Block]:
     """Blocks of reStructuredText."""
     return read_lines(text, rules="=-~^\"'`:.*+#_<>").end()
 
-# %% ../nbs/lesson2_search/06i_passages.ipynb #f883e69b
+# %% ../nbs/lesson2_search/06i_passages.ipynb #89fc943b
 def _cut(block: Block) -> Iterator[Block]:
     """A block as it is, or cut into blocks of at most TARGET words: at lines, at sentences, at words, anywhere."""
     if size(block.text) <= MOST:
