@@ -5,8 +5,9 @@
 One file a module, one heading a docstring; `load(folder)` reads it as it reads any other. The test queries of the collection
 are asked, and right is every passage that shares lines with the right docstring: half of the passage's, or half of the
 docstring's, whichever is less (so a window that begins with another's last line is not right). Nothing is tuned: BM25 has
-k1 0.9 and b 0.4, the towers are pre-trained as `two-towers train` does it, the hybrid has its fixed weight. Three ways to cut are compared:
-as `passages` does it; the same without the headings; and windows of 120 words that pay no heed to headings or paragraphs.
+k1 0.9 and b 0.4, the towers are pre-trained as `two-towers train` does it, the hybrid has its fixed weight.
+Three ways to cut are compared: as `passages` does it; the same without the headings; and windows
+of 120 words that pay no heed to headings or paragraphs.
 A query's values are averaged over the seeds, then means and intervals over the queries are taken.
 """
 

@@ -170,7 +170,8 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
     if recipe.model and not history:
         log.warning("no train split: the model stays as it came")
     elif not history:
-        raise ValueError(f"{data.name}: nothing to learn from: no train split, and no pre-training")
+        long = "no document of 12 words or more to pre-train on" if recipe.pretrain == "ict" else "no pre-training"
+        raise ValueError(f"{data.name}: nothing to learn from: no train split, and {long}")
     return model, history
 
 

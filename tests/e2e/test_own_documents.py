@@ -67,7 +67,7 @@ def test_two_passages_are_enough(tmp_path: Path) -> None:
     (folder / "b.txt").write_text("only coffee", encoding="utf8")
     code, told, err = real("train", "--data", folder, "--out", tmp_path / "m", *SMALL)
     if code:
-        assert (code, err.count("Traceback")) == (2, 0) and "nothing to learn from" in err
+        assert (code, err.count("Traceback")) == (2, 0) and "no document of 12 words or more to pre-train on" in err
     else:
         code, told, _ = real("search", tmp_path / "m", "coffee")
         assert code == 0 and "b.txt#L1" in told.splitlines()[0]
