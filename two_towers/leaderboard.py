@@ -134,7 +134,7 @@ def leaderboard(board: Board) -> Leaderboard:
     p = holm([c.p for c in found])
     return Leaderboard(board, [rows[0], *(replace(r, above=replace(c, p=q)) for r, c, q in zip(rows[1:], found, p, strict=True))])
 
-# %% ../nbs/exercises/00e_leaderboard.ipynb #a44ae249
+# %% ../nbs/exercises/00e_leaderboard.ipynb #3780e473
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #5b6470; --line: #d5d9de; --bar: #0072b2; }
 .fixed { --bar: #8a8f98; }
@@ -178,7 +178,7 @@ def _item(n: int, row: Row, metric: str, top: float) -> str:
     if row.above is not None:
         mark = '<span class="told yes">differs</span>' if row.differs else '<span class="told">can\'t tell</span>'
         more.append(f"{mark} {row.above.diff:+.3f} to the row above, p {row.above.p:.4f}")
-    tried = "".join(f"<div>{escape(e.at[:16].replace('T', ' '))} &middot; {shown(e.scores.mean(metric))} &middot; "
+    tried = "".join(f"<div>{escape(e.at[:16].replace('T', ' '))} UTC &middot; {shown(e.scores.mean(metric))} &middot; "
                     f"{escape(e.file)}</div>" for e in row.history)
     count = f"{len(row.history)} submission{'s' * (len(row.history) > 1)}"
     details = f"<details><summary>{count}</summary>{tried}</details>" if tried else ""
