@@ -98,6 +98,8 @@ def test_the_same_text_has_the_same_id() -> None:
     assert {after.urls[d][:6] for d in got.moved} == {"1.md#L", "sub.md"} and set(got.moved) < set(got.kept)
     assert len(got.kept) + len(got.added) == len(after.corpus) and len(got.kept) + len(got.removed) == len(a.corpus)
     assert changes(iter(a.corpus), a) == ([], [], list(a.corpus), []) and changes([], a).added == list(a.corpus)
+    nested = load(made({"b/1.md": "one", "a/2.md": "two", "c.md": "three", "a/c/3.md": "four"}))
+    assert list(nested.urls.values()) == ["c.md#L1", "a/2.md#L1", "a/c/3.md#L1", "b/1.md#L1"]
     few = load(home, limit=4)
     assert len(few.corpus) == 4 and list(few.corpus) == list(a.corpus)[:4]
     assert sum(n for note, n in few.notes.items() if "the limit of 4 passages" in note) >= 2
