@@ -192,12 +192,13 @@ def listen(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     return place
 
 
-def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 8000, waiting: int = 100) -> None:
+def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 8000, waiting: int = 100,
+          index: str | None = None) -> None:
     """Open the folder, listen, say where, and answer until Ctrl-C.
 
     An address that others can reach is said to be one. ValueError for a folder that is no model, or a port that is taken.
     """
-    engine, place = SearchEngine.open(folder), listen(host, port)
+    engine, place = SearchEngine.open(folder, index=index), listen(host, port)
     app = create(engine, waiting=waiting, hosts=LOOPBACK if host in LOOPBACK else ("*",))
     try:
         import uvicorn

@@ -171,16 +171,25 @@ class SearchEngine:
         self._stages: dict[tuple[str, int], Stages] = {}
 
     @classmethod
-    def open(cls, folder: str | Path, ranker: Ranker | None = None) -> SearchEngine:
-        """The engine in a model's folder. Raises ValueError that names what is missing, damaged or another model's."""
+    def open(cls, folder: str | Path, ranker: Ranker | None = None, index: str | None = None) -> SearchEngine:
+        """The engine in a model's folder. Raises ValueError that names what is missing, damaged or another model's.
+
+        index: "milvus:PLACE": its vectors are asked there (notebook 17j), and put there unless they are.
+        """
         folder = Path(folder)
-        model, index = DualEncoder.load(folder), folder / "index"
-        about = read_about(index, read_config(folder)["files"]["model.safetensors"])
+        model, place = DualEncoder.load(folder), folder / "index"
+        about = read_about(place, read_config(folder)["files"]["model.safetensors"])
         if ranker is None and (folder / "ranker").is_dir():
             from two_towers.rerank import CrossEncoder
 
             ranker = CrossEncoder.load(folder / "ranker")
-        return cls(model, ExactIndex.load(index), Documents(index), Tokens.load(index / "words"), **about["bm25"], ranker=ranker)
+        tokens = Tokens.load(place / "words")
+        engine = cls(model, ExactIndex.load(place), Documents(place), tokens, **about["bm25"], ranker=ranker)
+        if index is not None:
+            from two_towers.shards import milvus_for
+
+            engine.index = milvus_for(engine, index, _sha256(place / "about.json"))
+        return engine
 
     def __len__(self) -> int:
         return len(self.documents)
