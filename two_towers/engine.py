@@ -174,7 +174,7 @@ class SearchEngine:
     def open(cls, folder: str | Path, ranker: Ranker | None = None, index: str | None = None) -> SearchEngine:
         """The engine in a model's folder. Raises ValueError that names what is missing, damaged or another model's.
 
-        index: "milvus:PLACE": its vectors are asked there (notebook 17j), and put there unless they are.
+        index: "milvus:PLACE": its vectors are asked there (notebook 17k), and put there unless they are.
         """
         folder = Path(folder)
         model, place = DualEncoder.load(folder), folder / "index"
