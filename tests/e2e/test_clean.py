@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -37,6 +42,21 @@ def test_what_holds_no_widget_is_not_written(tmp_path: Path) -> None:
     before = path.read_bytes()
     clean(path)
     assert path.read_bytes() == before
+
+
+def test_a_plot_keeps_its_look_in_a_smaller_file(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    smooth = np.linspace(0, 255, 300)[None, :, None] * np.ones((200, 1, 3)) + draw.normal(0, 3, (200, 300, 3))
+    file = io.BytesIO()
+    Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    path = notebook(tmp_path / "a.ipynb", {"image/png": base64.b64encode(file.getvalue()).decode()})
+    after = base64.b64decode(clean(path)["cells"][0]["outputs"][0]["data"]["image/png"])
+    assert len(after) < len(file.getvalue()) / 2
+    look = np.asarray(Image.open(io.BytesIO(after)).convert("RGB")).astype(float)
+    assert np.abs(look - smooth).mean() < 5
+    before = path.read_bytes()
+    clean(path)
+    assert path.read_bytes() == before  # once is enough
 
 
 def test_the_check_of_kept_outputs_names_a_widget(tmp_path: Path) -> None:
