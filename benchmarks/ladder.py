@@ -241,6 +241,14 @@ def collected(folder: Path) -> Iterator[dict[str, Any]]:
                "corpus_size": m["corpus_size"], "queries": m["splits"]["test"]["queries"], "primary": "nDCG@10",
                "metrics": {name: x["value"] for name, x in found.items()}, "ci": {name: x["ci"] for name, x in found.items()},
                "title": COLLECTED[rung], "seconds": took, "processor_seconds": took}
+    m = read_json(folder / "pretrained.json")
+    if m:
+        r, metrics = m["splits"]["test"]["rows"]["untouched"], ("MRR@10", "nDCG@10", "Recall@10", "Recall@100")
+        yield {"rung": "minilm", "seed": 0, "data": m["data"], "split": "test", "fingerprint": m["fingerprint"],
+               "corpus_size": m["corpus_size"], "queries": m["splits"]["test"]["queries"],
+               "primary": "MRR@10" if m["data"] == "pydocs" else "nDCG@10", "metrics": {k: round(r[k], 5) for k in metrics},
+               "ci": {k: [round(x, 5) for x in r["ci"][k]] for k in metrics}, "title": COLLECTED["minilm"],
+               "seconds": 0.0, "processor_seconds": 0.0}
 
 
 def read_json(path: Path) -> dict[str, Any]:
