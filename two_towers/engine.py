@@ -169,6 +169,7 @@ class SearchEngine:
         self.model, self.index, self.documents, self.ranker = model, index, documents, ranker
         self.tokens, self.k1, self.b = tokens, k1, b
         self._stages: dict[tuple[str, int], Stages] = {}
+        self._ids: dict[str, frozenset[int]] = {}
 
     @classmethod
     def open(cls, folder: str | Path, ranker: Ranker | None = None, index: str | None = None) -> SearchEngine:
@@ -276,11 +277,14 @@ class SearchEngine:
 
     def _shared(self, query: str, split: Sequence[str]) -> list[set[int | str]]:
         """For each word, which of the query's it is: ids (read_file is two words), or itself where it is unknown."""
-        rows, plain = self.model.lexical_tokens([query, *split]), set(words(query))
-        asked = {w for w in rows.row(0).tolist() if 1 < w < len(self._rarity)}
+        known, plain = self._ids if len(self._ids) < 200_000 else {}, set(words(query))
+        if new := [*{query, *split} - known.keys()]:  # text after text holds the same words
+            rows = self.model.lexical_tokens(new)
+            known.update((word, frozenset(rows.row(i).tolist())) for i, word in enumerate(new))
+            self._ids = known
+        asked = {w for w in known[query] if 1 < w < len(self._rarity)}
         asked = {w for w in asked if self._rarity[w] > EVERYWHERE} or asked
-        here = [set(rows.row(i).tolist()) for i in range(1, len(split) + 1)]
-        return [asked & ids or ({w.lower()} & plain if 1 in ids else set()) for ids, w in zip(here, split, strict=True)]
+        return [asked & known[w] or ({w.lower()} & plain if 1 in known[w] else set()) for w in split]
 
     def _held(self, found: Sequence[set[int | str]]) -> float:
         return sum(float(self._rarity[w if isinstance(w, int) else 0]) for w in set().union(*found))
