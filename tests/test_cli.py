@@ -25,7 +25,7 @@ def test_json_stands_alone_and_fits_the_text() -> None:
             code, out, err = run(*line, "--json")
             value = json.loads(out)
             assert code == 0 and isinstance(value, dict)
-        assert [sorted(hit) for hit in value["hits"]] == [["id", "rank", "score", "text"]] * 50 and value["query"] == "tea"
+        assert [sorted(hit) for hit in value["hits"]] == [["id", "rank", "ranks", "score", "text", "url"]] * 50 and value["query"] == "tea"
         assert "note: k=99" in err and "Traceback" not in err
         Path(f"{tmp}/q").write_text("".join(f"{q} 0 {next(iter(d))} 1\n" for q, d in load("sample").test.qrels.items()))
         code, out, err = run("score", f"{tmp}/r", f"{tmp}/q", "--json")
