@@ -46,6 +46,24 @@ def test_speed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         assert all(float(x.replace(",", "")) > 0 for x in (ours, peer, ratio)) and unit and machine.endswith("/ 1")
 
 
+def test_ratios_are_kept_and_what_fell_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ("metrics_speed", "--quick", "--threads", 1, "--keep", tmp_path)
+    call("run", *ask, monkeypatch=monkeypatch)
+    assert "nothing to compare with" in capsys.readouterr().out
+    last = json.loads((tmp_path / "last.json").read_text())
+    assert last["ratios"] and (tmp_path / f"{last['date']}.md").read_text().count("| metrics_speed") == len(last["ratios"])
+    name = next(iter(last["ratios"]))
+    (tmp_path / "last.json").write_text(json.dumps({**last, "date": "2001-02-03", "ratios": {n: r * (1e9 if n == name else 1e-9)
+                                                                                          for n, r in last["ratios"].items()}}))
+    call("run", *ask, monkeypatch=monkeypatch)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fell since 2001-02-03")]
+    assert len(said) == 1 and name in said[0] and sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".md"]
+    (tmp_path / "last.json").write_text(json.dumps({**last, "ratios": dict.fromkeys(last["ratios"], 1e-9)}))
+    call("run", *ask, monkeypatch=monkeypatch)
+    assert "none fell by more than a tenth" in capsys.readouterr().out
+
+
 def test_encode_speed_or_why_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # as if it were not installed
     call("run", "encode_speed", "--quick", "--threads", 1, monkeypatch=monkeypatch)
