@@ -68,7 +68,7 @@ def found(engine: SearchEngine, q: str, k: int = 10, by: str = "") -> dict[str, 
     if len(q) > MAX_CHARACTERS:
         raise ValueError(f"the query has {len(q):,} characters, at most {MAX_CHARACTERS:,} can be asked: give a shorter one")
     if not 1 <= k <= MAX_K:
-        raise ValueError(f"k={k}: ask for 1 to {MAX_K} documents")
+        raise ValueError(f"k={str(k)[:20]}: ask for 1 to {MAX_K} documents")
     if by and by not in engine.by:
         raise ValueError(f"by={by[:40]!r}: search by {', '.join(engine.by)}")
     start = time.perf_counter()
@@ -133,7 +133,8 @@ def create(engine: SearchEngine, *, waiting: int = 100, workers: int = 1, hosts:
 
     @app.exception_handler(HTTPException)
     async def missing(request: Request, e: HTTPException) -> JSONResponse:
-        return said(e.status_code, f"{request.method} {request.url.path[:80]}: {e.detail}; there are /, /search, /healthz, /docs")
+        asked = f"{request.method} {request.url.path[:80]!r}"
+        return said(e.status_code, f"{asked}: {e.detail}; there are /, /search, /healthz, /docs")
 
     @app.get("/search", summary="The best documents for a query", response_model=None)
     async def search(q: str, k: int = 10, by: str = "") -> Any:

@@ -75,7 +75,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {k: f.get_tensor(k).clone() for k in f.keys()}, about  # noqa: SIM118
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; is this the folder of a trained model?") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as e:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as e:
         why = f"{type(e).__name__}: {e}"
         raise ValueError(f"{path}: damaged or not ours ({why}); train again, or restore it from a copy") from None
 
@@ -118,7 +118,7 @@ def load_checkpoint(path: str | Path, model: nn.Module, optimizers: Optimizers,
     that differs is named with both values. Then nothing is changed.
     """
     tensors, about = load_tensors(path)
-    if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
+    if not isinstance(about, dict) or not all(isinstance(about.get(k), dict) for k in ("settings", "numbers")):
         raise ValueError(f"{path}: holds no training to go on with; it is not a checkpoint of ours")
     was = about["settings"]
     changed = [k for k in {**was, **settings} if was.get(k) != settings.get(k)]

@@ -100,7 +100,8 @@ def cores() -> int:
 
 
 def _failed(message: object, code: int = 2) -> int:
-    print(f"two-towers: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(message).split()))  # nothing steers a terminal
+    print(f"two-towers: {line}", file=sys.stderr, flush=True)
     return code
 
 
@@ -186,12 +187,13 @@ def _updated(folder: Path, data: str, limit: int | None) -> Answer:
     """The folder's index brought up to date with the data; its towers stay as they are."""
     from two_towers.data import load
     from two_towers.engine import update_index
-    from two_towers.recipe import locked
+    from two_towers.recipe import TEMPORARY, clear, locked
     from two_towers.towers import DualEncoder
 
     with locked(folder):
         model, collection = DualEncoder.load(folder), load(data, limit)
         done = update_index(model, collection.corpus, folder, urls=collection.urls)
+        clear(folder, TEMPORARY)  # what a killed update has left
     told = ", ".join(f"{n:,} {what}" for what, n in done._asdict().items())
     return Answer({"folder": str(folder), "fingerprint": collection.fingerprint, **done._asdict()}, f"{folder}: {told}")
 

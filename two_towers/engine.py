@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -33,7 +34,8 @@ from .words import Tokens, words
 log = logging.getLogger("two_towers")
 
 # %% auto #0
-__all__ = ['log', 'BY', 'EVERYWHERE', 'Documents', 'Texts', 'build_index', 'read_about', 'SearchEngine', 'Update', 'update_index']
+__all__ = ['log', 'BY', 'EVERYWHERE', 'Documents', 'Texts', 'restored', 'build_index', 'read_about', 'SearchEngine', 'Update',
+           'update_index']
 
 # %% ../nbs/lesson3_rank/17_search_engine.ipynb #b025844c
 class Documents:
@@ -42,7 +44,14 @@ class Documents:
     def __init__(self, folder: str | Path):
         with open(Path(folder) / "documents.jsonl", "rb") as f:
             self.lines = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)  # stays what it is when the index is replaced
-        self.offsets = np.load(Path(folder) / "documents.npy", allow_pickle=False)     # (n + 1,) int64
+        try:
+            self.offsets = np.load(Path(folder) / "documents.npy", mmap_mode="r", allow_pickle=False)     # (n + 1,) int64
+        except (TypeError, EOFError) as e:  # a header that nobody writes
+            raise ValueError(f"{folder}: documents.npy is damaged ({e}); build the index again") from None
+        end = self.offsets
+        sound = end.ndim == 1 and end.dtype == np.int64 and len(end) > 1 and not end[0] and end[-1] == len(self.lines)
+        if not sound or (np.diff(end) < 1).any():
+            raise ValueError(f"{folder}: documents.npy and documents.jsonl do not fit: build the index again")
 
     @staticmethod
     def write(corpus: Mapping[str, str], folder: str | Path, urls: Mapping[str, str] | None = None) -> None:
@@ -93,6 +102,15 @@ def _check_weights(model: DualEncoder, folder: Path) -> None:
         raise ValueError(f"{folder}: its weights are not this model's; save the model there first, or load it from there")
 
 
+def restored(folder: Path) -> Path:
+    """`folder/index`. A kill between the two moves of `build_index` leaves the old index beside its place: it is put back."""
+    place, old = folder / "index", sorted(folder.glob("index.*.old.tmp"))
+    if old and not place.exists():
+        with suppress(OSError):  # another process has just put one there
+            old[-1].rename(place)
+    return place
+
+
 def build_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Path, *,
                 urls: Mapping[str, str] | None = None, k1: float = FIXED[0], b: float = FIXED[1],
                 vectors: np.ndarray | None = None) -> Path:
@@ -107,7 +125,7 @@ def build_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Pat
     if not corpus:
         raise ValueError(f"{folder}: no documents to index: the corpus is empty")
     vectors = model.encode_texts(corpus, side="document") if vectors is None else vectors
-    place = folder / "index"
+    place = restored(folder)
     made, old = (folder / f"index.{os.getpid()}.{name}.tmp" for name in ("new", "old"))
     try:
         made.mkdir()
@@ -122,6 +140,8 @@ def build_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Pat
             place.rename(old)
         made.rename(place)
     finally:
+        if old.exists() and not place.exists():
+            old.rename(place)
         for leftover in (made, old):
             shutil.rmtree(leftover, ignore_errors=True)
     return place
@@ -135,7 +155,11 @@ def read_about(folder: Path, model: str) -> dict[str, Any]:
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf8"))
         files, owner, form = dict(about["files"]), about["model"], about["format"]
-    except (ValueError, KeyError, TypeError) as e:
+        if not all(isinstance(x, str) for pair in files.items() for x in pair):
+            raise TypeError("files must be names and checksums")
+        if {k: isinstance(v, int | float) for k, v in about["bm25"].items()} != {"k1": True, "b": True}:
+            raise TypeError(f"bm25 {about['bm25']!r}: must be numbers k1 and b")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ValueError(f"{folder / 'about.json'}: damaged ({type(e).__name__}: {e}); {again}") from None
     if form != 1:
         raise ValueError(f"{folder}: an index of format {form!r}, this version reads format 1; {again}")
@@ -178,7 +202,7 @@ class SearchEngine:
         index: "milvus:PLACE": its vectors are asked there (notebook 17k), and put there unless they are.
         """
         folder = Path(folder)
-        model, place = DualEncoder.load(folder), folder / "index"
+        model, place = DualEncoder.load(folder), restored(folder)
         about = read_about(place, read_config(folder)["files"]["model.safetensors"])
         if ranker is None and (folder / "ranker").is_dir():
             from two_towers.rerank import CrossEncoder

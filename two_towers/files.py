@@ -55,7 +55,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines(path):
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path}, line {number}: not JSON ({error}): it begins {line[:40]!r}; "
                 "write one JSON object on each line"
@@ -75,7 +75,7 @@ def open_parquet(path: Path) -> Any:
 
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a parquet file ({str(error).splitlines()[0]}); is it complete?") from error
     have = file.schema_arrow.names
     for needed in ("query", "passages"):

@@ -161,12 +161,14 @@ class ExactIndex:
         try:
             about = json.loads((folder / "ids.json").read_text(encoding="utf8"))
             ids, mark = about["ids"], about["mark"]
-        except (ValueError, TypeError, KeyError) as error:
+            if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+                raise TypeError("ids must be a list of strings")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             why = type(error).__name__
             raise ValueError(f"{folder / 'ids.json'} is damaged ({why}): build the index again") from error
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except (ValueError, TypeError, EOFError) as error:
             raise ValueError(f"{folder / 'vectors.npy'} is damaged ({error}): build the index again") from error
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             kind = f"{vectors.dtype} of shape {vectors.shape}"

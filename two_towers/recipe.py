@@ -328,7 +328,7 @@ def read_state(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / STATE
     try:
         state = json.loads(path.read_text(encoding="utf8"))
-    except ValueError as e:  # also what is not UTF-8
+    except (ValueError, RecursionError) as e:  # also what is not UTF-8
         raise ValueError(f"{path}: not JSON ({e}); remove {folder} and train again") from None
     if not isinstance(state, dict) or not isinstance(state.get("data"), str):
         raise ValueError(f"{path}: does not say what is made there; remove {folder} and train again")

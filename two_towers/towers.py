@@ -337,7 +337,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: missing; is {folder} the folder of a trained model?")
     try:
         config = json.loads(path.read_text(encoding="utf8"))
-    except ValueError as e:  # also what is not UTF-8
+    except (ValueError, RecursionError) as e:  # also what is not UTF-8
         raise ValueError(f"{path}: not JSON ({e}); train the model again") from None
     found = set(config) if isinstance(config, dict) else set()
     known = "tower" in found and config["tower"] in (*TOWERS, *ELSEWHERE)

@@ -218,6 +218,9 @@ def _write(run: _Run) -> None:
 
 def _go_on(run: _Run) -> None:
     about, run.best = load_checkpoint(run.checkpoint, run.model, run.made, run.settings)
+    kinds = {"rows": list, "messages": list, "epoch": int, "stale": int, "best": dict | None}
+    if odd := [k for k, kind in kinds.items() if k not in about or not isinstance(about[k], kind)]:
+        raise ValueError(f"{run.checkpoint}: {odd[0]} {about.get(odd[0], 'missing')!r}: damaged; remove it and train again")
     run.history.rows[:], run.history.glances[:] = about["rows"], about.get("glances", [])
     run.history.best, run.history.messages = about["best"], about["messages"]
     run.epoch, run.stale = about["epoch"], about["stale"]

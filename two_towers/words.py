@@ -152,8 +152,14 @@ class Tokens:
     @classmethod
     def load(cls, folder: str | Path) -> Tokens:
         """Open what `save` wrote, memory-mapped: nothing is read until it is used. Raises ValueError if it is not sound."""
-        ids, offsets = (np.load(Path(folder) / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("ids", "offsets"))
-        if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(ids):
+        try:
+            ids, offsets = (np.load(Path(folder) / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("ids", "offsets"))
+        except (TypeError, EOFError) as e:  # a header that nobody writes
+            raise ValueError(f"{folder}: damaged ({e}); delete the folder to tokenise anew") from None
+        if [(x.ndim, x.dtype.kind) for x in (ids, offsets)] != [(1, "i")] * 2:
+            raise ValueError(f"{folder}: {ids.dtype} {ids.shape} and {offsets.dtype} {offsets.shape} are no ids and offsets; "
+                             "delete the folder to tokenise anew")
+        if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
             raise ValueError(f"{folder}: {len(ids)} ids do not fit their offsets; delete the folder to tokenise anew")
         return cls(ids, offsets)
 
@@ -255,7 +261,7 @@ class Tokenizer:
             vocab = {form: i for form, i in model["vocab"].items() if i > UNK}
             if model["type"] != "WordLevel" or not all(isinstance(i, int) for i in vocab.values()):
                 raise TypeError("not a WordLevel vocabulary")
-        except (KeyError, TypeError, AttributeError, ValueError) as e:  # ValueError: not JSON, not UTF-8
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as e:  # ValueError: not JSON, not UTF-8
             raise ValueError(f"{path}: not a tokenizer of ours ({type(e).__name__}: {e}); train the model again") from None
         return cls(vocab)
 

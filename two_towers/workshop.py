@@ -58,7 +58,7 @@ class Board:
         except FileNotFoundError:
             raise ValueError(f"{folder}: no board there: name its folder with --board, or make one with "
                              "`two-towers leaderboard --new --data D`") from None
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as e:
             raise ValueError(f"{path}: damaged ({type(e).__name__}: {e}): restore it from a copy, handout/ has one") from None
         return cls(Path(folder), facts)
 
