@@ -12,7 +12,8 @@ config.read(here / "settings.ini", encoding="utf-8")
 s = config["DEFAULT"]
 
 extras = {name: s[f"{name}_requirements"].split() for name in s["extras"].split()}
-extras["dev"] = s["dev_requirements"].split() + [r for name in ("lab", "serve", "export", "milvus", "minilm") for r in extras[name]]
+taken_in = ("lab", "serve", "export", "milvus", "minilm")
+extras["dev"] = s["dev_requirements"].split() + [r for name in taken_in for r in extras[name]]
 
 
 class WithSettings(sdist):
