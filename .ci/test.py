@@ -1,4 +1,4 @@
-"""Every check of the project, in order: drift, ruff, each notebook in a process of its own, pytest.
+"""Every check of the project, in order: drift, ruff, prose, each notebook in a process of its own, pytest.
 
 A failed check does not hide the next ones; 'N passed, N failed' is the last line.
 """
@@ -99,6 +99,12 @@ def ruff() -> list[str]:
     return (done.stdout + done.stderr).splitlines() if done.returncode else []
 
 
+def prose() -> list[str]:
+    """Links, spelling and citations of what is read."""
+    done = subprocess.run([sys.executable, ROOT / ".ci/prose.py"], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    return (done.stdout + done.stderr).splitlines() if done.returncode else []
+
+
 def run_notebook(path: Path) -> tuple[str, float, str]:
     """(name, seconds, what it said where it failed) of one notebook, run by nbdev_test in its own process."""
     start, command = time.monotonic(), [BIN / "nbdev_test", "--path", path, "--n_workers", "0"]
@@ -138,7 +144,9 @@ def pytest(counts: dict[str, int]) -> int:
 def main() -> int:
     """Runs all, prints 'N passed, N failed' last; 0 only if nothing failed."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, check in (("drift: clean, export, tests", drift), ("what the notebooks keep", kept), ("ruff", ruff)):
+    checks = {"drift: clean, export, tests": drift, "what the notebooks keep": kept, "ruff": ruff}
+    checks["links, spelling, citations"] = prose
+    for name, check in checks.items():
         start = time.monotonic()
         said = "\n".join(check())
         report(name, time.monotonic() - start, said, counts)
