@@ -37,7 +37,15 @@ from vectors import write
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "measured" / "faults.json"
 TRAIN = ["train", "--data", "sample", "--dim", "8", "--batch", "16", "--epochs", "2", "--negatives", "both"]
-TOUCHES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.link"}  # os.replace tells of itself as os.rename
+TOUCHES = {
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.mkdir",
+    "os.chmod",
+    "os.link",
+}  # os.replace tells of itself as os.rename
 BEGIN, END = "<!-- faults: written by benchmarks/faults.py -->", "<!-- /faults -->"
 KILLS, QUICK = {"train": 24, "update": 13, "submit": 13}, {"train": 3, "update": 3, "submit": 3}
 
@@ -100,7 +108,9 @@ def finish(begun: tuple[int, int, int], after: float | None = None, most: float 
     return Ended(code, touched, said.decode(errors="replace") + ("" if got or after is not None else "hangs\n"))
 
 
-def run(argv: Sequence[Any], folder: Path, at: int = 0, blow: Callable[[], None] | None = None, after: float | None = None) -> Ended:
+def run(
+    argv: Sequence[Any], folder: Path, at: int = 0, blow: Callable[[], None] | None = None, after: float | None = None
+) -> Ended:
     """`begin`, then `finish`."""
     return finish(begin(argv, folder, at, blow), after)
 
@@ -139,13 +149,17 @@ class Place:
         self.names = names(self.model)
         run([*TRAIN, "--out", self.cut], self.cut, at=self.whole.touched // 2, blow=kill)
         (self.cut / ".lock").unlink(missing_ok=True)
-        other = {k: (t if i % 3 else f"{t} Changed.") for i, (k, t) in enumerate(data.corpus.items()) if i % 5 or k in _judged(data)}
+        other = {
+            k: (t if i % 3 else f"{t} Changed.") for i, (k, t) in enumerate(data.corpus.items()) if i % 5 or k in _judged(data)
+        }
         data.corpus = other | {"new": "A document that was not there before."}
         self.changed = folder / "changed"
         beir(data, self.changed)
         self.old, self.new = ids(self.model), set(data.corpus)
         board = new_board(self.board, load("sample"))
-        write_run({q: {d: 1 / (i + 1) for i, d in enumerate(board.facts["documents"])} for q in board.queries}, self.board / "run.trec")
+        write_run(
+            {q: {d: 1 / (i + 1) for i, d in enumerate(board.facts["documents"])} for q in board.queries}, self.board / "run.trec"
+        )
 
     def copy(self, what: Path) -> Path:
         """A copy of a folder to do harm to."""
@@ -244,15 +258,21 @@ def submit(place: Place, folder: Path) -> list[Any]:
 
 def commands(place: Place) -> dict[str, tuple[Callable[..., list[Any]], Path, Callable[[Place, Path], str]]]:
     """Name -> command line, what it starts from, and the check afterwards."""
-    return {"train": (train, place.folder / "nothing", whole_again), "update": (update, place.model, updated_again),
-            "submit": (submit, place.board, counted_once)}
+    return {
+        "train": (train, place.folder / "nothing", whole_again),
+        "update": (update, place.model, updated_again),
+        "submit": (submit, place.board, counted_once),
+    }
 
 
 def kills(place: Place, rounds: dict[str, int], draw: random.Random) -> list[dict[str, Any]]:
     """kill -9 at random moments, half by the clock, half at a file."""
     rows = []
-    said = {"train": "`train`: gone on with, the same weights to the bit", "update": "`train --update`: the old index or the new one",
-            "submit": "`submit`: counted once, or not yet"}
+    said = {
+        "train": "`train`: gone on with, the same weights to the bit",
+        "update": "`train --update`: the old index or the new one",
+        "submit": "`submit`: counted once, or not yet",
+    }
     for name, (line, start, check) in commands(place).items():
         began, lost, landed = time.perf_counter(), [], 0
         probe = place.copy(start)
@@ -275,7 +295,9 @@ def disk(place: Place, most: int) -> list[dict[str, Any]]:
         began, lost, said_no = time.perf_counter(), [], 0
         probe = place.copy(start)
         touches = run(line(place, probe), probe).touched
-        moments = sorted({1 + i * (touches - 1) // max(1, most - 1) for i in range(most)}) if touches > most else range(1, touches + 1)
+        moments = (
+            sorted({1 + i * (touches - 1) // max(1, most - 1) for i in range(most)}) if touches > most else range(1, touches + 1)
+        )
         for at in moments:
             folder = place.copy(start)
             ended = run(line(place, folder), folder, at, full)
@@ -286,8 +308,17 @@ def disk(place: Place, most: int) -> list[dict[str, Any]]:
             if wrong := wrong or check(place, folder):
                 lost.append(f"{name} at {at} of {touches}: {wrong}")
             shutil.rmtree(folder, ignore_errors=True)
-        rows.append(row("disk full", f"`{' --'.join([*{'update': ['train']}.get(name, []), name])}`, at each file: one line, exit "
-                        "status 2, and what stood there stays", len(moments), lost, began, refused=said_no))
+        rows.append(
+            row(
+                "disk full",
+                f"`{' --'.join([*{'update': ['train']}.get(name, []), name])}`, at each file: one line, exit "
+                "status 2, and what stood there stays",
+                len(moments),
+                lost,
+                began,
+                refused=said_no,
+            )
+        )
     return rows
 
 
@@ -319,8 +350,16 @@ def two(place: Place, rounds: int, draw: random.Random) -> list[dict[str, Any]]:
         if wrong:
             lost.append(f"{name}, held at {at}: {wrong}")
         shutil.rmtree(folder)
-    return [row("two at once", "`train`, or `train --update`, into one folder: one wins, the other is told who holds it", rounds, lost,
-                began, refused=told)]
+    return [
+        row(
+            "two at once",
+            "`train`, or `train --update`, into one folder: one wins, the other is told who holds it",
+            rounds,
+            lost,
+            began,
+            refused=told,
+        )
+    ]
 
 
 def malformed(place: Place, share: float, seed: int) -> list[dict[str, Any]]:
@@ -331,8 +370,17 @@ def malformed(place: Place, share: float, seed: int) -> list[dict[str, Any]]:
         start = time.perf_counter()
         tally: Tally = try_all(kind, max(2, int(kind.times * share)), seed, place.folder / "malformed" / kind.name)
         tallies += 1
-        rows.append(row("malformed", kind.name, tally.refused + tally.read + len(tally.lost), tally.lost, start, refused=tally.refused,
-                        read=tally.read))
+        rows.append(
+            row(
+                "malformed",
+                kind.name,
+                tally.refused + tally.read + len(tally.lost),
+                tally.lost,
+                start,
+                refused=tally.refused,
+                read=tally.read,
+            )
+        )
     began, lost, no, times = time.perf_counter(), [], 0, 20 if share >= 1 else 2
     main = [sys.executable, "-c", "import sys; from two_towers.cli import main; sys.exit(main())"]
     asked = [kind for kind in listed if kind.argv]
@@ -344,33 +392,49 @@ def malformed(place: Place, share: float, seed: int) -> list[dict[str, Any]]:
         if done.returncode and (wrong := refused(Ended(done.returncode, 0, done.stderr))):
             lost.append(f"{kind.name}, {how}: {wrong}")
         shutil.rmtree(folder)
-    return [*rows, row("malformed", "some of these again, by the installed command", times, lost, began, refused=no, read=times - no)]
+    return [
+        *rows,
+        row("malformed", "some of these again, by the installed command", times, lost, began, refused=no, read=times - no),
+    ]
 
 
 def row(fault: str, what: str, times: int, lost: list[str], began: float, **more: int) -> dict[str, Any]:
     """A row of the file, told as it is made."""
     print(f"{fault}: {what}: {times} times, {len(lost)} lost {more}", *lost, sep="\n    ", file=sys.stderr, flush=True)
-    return {"fault": fault, "what": what, "times": times, "lost": len(lost), **more, "seconds": round(time.perf_counter() - began, 1),
-            "examples": [text.replace(tempfile.gettempdir(), "") for text in lost[:3]]}
+    return {
+        "fault": fault,
+        "what": what,
+        "times": times,
+        "lost": len(lost),
+        **more,
+        "seconds": round(time.perf_counter() - began, 1),
+        "examples": [text.replace(tempfile.gettempdir(), "") for text in lost[:3]],
+    }
 
 
-def load_row(path: Path = OUT.with_name("service.json")) -> str:
+def load_row(path: Path | None = None) -> str:
     """The table's line about load, from what service.py has measured."""
+    path = path or OUT.with_name("service.json")
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     found = [r for r in rows if "s of load" in r["what"]]
     if not found:
         return "| load | `serve` under minutes of searches | not run | | |"
     m, about = found[-1]["measured"], found[-1]
-    return (f"| load | `serve`, {about['what']}, {about['documents']:,} documents | {m['queries']:,} searches | memory "
-            f"{m['MB before']} MB before, {m['MB after']} MB after | {m['errors']} errors |")
+    return (
+        f"| load | `serve`, {about['what']}, {about['documents']:,} documents | {m['queries']:,} searches | memory "
+        f"{m['MB before']} MB before, {m['MB after']} MB after | {m['errors']} errors |"
+    )
 
 
 def table(found: dict[str, Any]) -> str:
     """The file as Markdown."""
     lines = ["| fault | what, and what has to hold | times | came of it | lost |", "|---|---|---|---|---|"]
     for r in found["rows"]:
-        came = [f"{r[key]:,} {said}" for key, said in (("landed", "died of it"), ("refused", "refused in one line"),
-                                                       ("read", "read for what they are")) if key in r]
+        came = [
+            f"{r[key]:,} {said}"
+            for key, said in (("landed", "died of it"), ("refused", "refused in one line"), ("read", "read for what they are"))
+            if key in r
+        ]
         lines.append(f"| {r['fault']} | {r['what']} | {r['times']:,} | {', '.join(came)} | {r['lost']} |")
     return "\n".join([*lines, load_row()])
 

@@ -26,8 +26,28 @@ from typing import Any
 
 SPARE, SECONDS = 2 << 30, 20  # bytes that an input may cost beyond what the process holds; seconds that it may take
 ODD = [None, True, -1, 0, 3, 0.5, 1e308, float("nan"), 10**30, "", "x", "\ud800", "../..", [], {}, [[[]]], {"a": {}}, ["x", 1]]
-PIECES = [b"\xff\xfe", b"\x00", b"nan", b"1e999", b"-1", b"9" * 5000, b"[" * 100_000, b'{"a":' * 50_000, b'"', b"\t\t", b"\\ud800",
-          b"\r", b"<![", b"<!--", b"&#x110000;", "\u2028".encode(), b"inf", b"\x1b[2J", b"PK\x03\x04", b"\x1f\x8b\x08\x00"]
+PIECES = [
+    b"\xff\xfe",
+    b"\x00",
+    b"nan",
+    b"1e999",
+    b"-1",
+    b"9" * 5000,
+    b"[" * 100_000,
+    b'{"a":' * 50_000,
+    b'"',
+    b"\t\t",
+    b"\\ud800",
+    b"\r",
+    b"<![",
+    b"<!--",
+    b"&#x110000;",
+    "\u2028".encode(),
+    b"inf",
+    b"\x1b[2J",
+    b"PK\x03\x04",
+    b"\x1f\x8b\x08\x00",
+]
 HEADERS = [b"(1000000000000, 1000000)", b"(-1, 16)", b"()", b"(2,)", b"(True, 3)", b"('a',)", b"(0, 16)"]
 
 
@@ -41,8 +61,15 @@ def at_bytes(data: bytes, rng: random.Random) -> bytes:
             if out:
                 out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
         return bytes(out)
-    return (data[:a], b"", data[:b] + data[a:], data[:a] + data[b:], data[:a] + bytes(b - a) + data[b:],
-            data[:a] + rng.choice(PIECES) + data[a:], rng.randbytes(rng.randint(1, 200)))[way - 1]
+    return (
+        data[:a],
+        b"",
+        data[:b] + data[a:],
+        data[:a] + data[b:],
+        data[:a] + bytes(b - a) + data[b:],
+        data[:a] + rng.choice(PIECES) + data[a:],
+        rng.randbytes(rng.randint(1, 200)),
+    )[way - 1]
 
 
 def at_json(value: Any, rng: random.Random) -> Any:
@@ -79,7 +106,7 @@ def spoil(path: Path, rng: random.Random) -> str:
             return "a value changed"
         if kind == ".safetensors" and rng.random() < 0.7:
             (size,) = struct.unpack("<Q", data[:8])
-            head = json.loads(data[8:8 + size])
+            head = json.loads(data[8 : 8 + size])
             about = head.get("__metadata__", {}).get("about")
             if about and rng.random() < 0.6:
                 head["__metadata__"]["about"] = json.dumps(at_json(json.loads(about), rng))
@@ -87,14 +114,16 @@ def spoil(path: Path, rng: random.Random) -> str:
                 head = at_json(head, rng)
             text = json.dumps(head).encode()
             size = rng.choice([len(text)] * 6 + [2**63 - 1, len(data)])
-            path.write_bytes(struct.pack("<Q", size) + text + data[8 + struct.unpack("<Q", data[:8])[0]:])
+            path.write_bytes(struct.pack("<Q", size) + text + data[8 + struct.unpack("<Q", data[:8])[0] :])
             return "its header changed"
         if kind == ".npy" and rng.random() < 0.6:
-            shape = data[data.index(b"(", 10):data.index(b")", 10) + 1]
+            shape = data[data.index(b"(", 10) : data.index(b")", 10) + 1]
             new = rng.choice(HEADERS) if rng.random() < 0.7 else shape
             head = data[10:128].replace(shape, new, 1)
             if new == shape:
-                head = head.replace(data[data.index(b"<", 10):][:3], rng.choice([b"<c8", b"|O ", b"<f8", b"<U9", b"<M8", b"<i2"]), 1)
+                head = head.replace(
+                    data[data.index(b"<", 10) :][:3], rng.choice([b"<c8", b"|O ", b"<f8", b"<U9", b"<M8", b"<i2"]), 1
+                )
             head = head.rstrip()[:117].ljust(117) + b"\n"
             path.write_bytes(data[:8] + struct.pack("<H", len(head)) + head + data[128:])
             return "its header changed"
@@ -164,7 +193,14 @@ class Tally:
 def said_well(code: int, err: str) -> bool:
     """Exit status 0, or 2 with one line that says why; notes are lines of their own."""
     lines = [line for line in err.splitlines() if not line.startswith("two-towers: note: ")]
-    return code == 0 and not lines or code == 2 and len(lines) == 1 and lines[0].startswith("two-towers: ") and lines[0].isprintable()
+    return (
+        code == 0
+        and not lines
+        or code == 2
+        and len(lines) == 1
+        and lines[0].startswith("two-towers: ")
+        and lines[0].isprintable()
+    )
 
 
 def command(argv: list[Any]) -> tuple[int, str]:
@@ -179,26 +215,48 @@ def command(argv: list[Any]) -> tuple[int, str]:
 
 def left_over(folder: Path) -> list[str]:
     """Temporary files and locks below a folder."""
-    return [str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith(".tmp") or ".tmp." in p.name or p.name == ".lock"]
+    return [
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith(".tmp") or ".tmp." in p.name or p.name == ".lock"
+    ]
 
 
 def request(kind: Kind, rng: random.Random) -> tuple[str, int, str]:
     """A request that nobody should send: what it was, the status, and the answer where that is no sentence."""
     from starlette.testclient import TestClient
 
-    texts = ["bees", "", " ", "\ud800", "\x00", "a" * rng.choice([3999, 4001, 30_000]), "%ff%fe", "é" * 50, "?" * 9, "<script>", "🐝"]
+    texts = [
+        "bees",
+        "",
+        " ",
+        "\ud800",
+        "\x00",
+        "a" * rng.choice([3999, 4001, 30_000]),
+        "%ff%fe",
+        "é" * 50,
+        "?" * 9,
+        "<script>",
+        "🐝",
+    ]
     values = [*texts, "0", "-1", "10", "1e3", "9" * 400, "NaN", "hybrid", "bm25", "towers", "reranked", "true", "[]", "10.0"]
     pairs = [(rng.choice(["q", "q", "k", "by", "q[]", ""]), rng.choice(values)) for _ in range(rng.randint(0, 5))]
-    query = "&".join(f"{k}={v.encode('utf8', 'replace').decode()}" if rng.random() < 0.8 else v[:99].encode("utf8", "replace").decode()
-                     for k, v in pairs)
-    path = rng.choice(["/search"] * 6 + ["/healthz", "/docs", "/", "/../etc", "/search/", "/openapi.json", "/%00", "/" + "a" * 500])
+    query = "&".join(
+        f"{k}={v.encode('utf8', 'replace').decode()}" if rng.random() < 0.8 else v[:99].encode("utf8", "replace").decode()
+        for k, v in pairs
+    )
+    path = rng.choice(
+        ["/search"] * 6 + ["/healthz", "/docs", "/", "/../etc", "/search/", "/openapi.json", "/%00", "/" + "a" * 500]
+    )
     method = rng.choice(["GET"] * 6 + ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE"])
     headers = {"host": rng.choice(["localhost"] * 6 + ["", "[::1]", "[", "evil.example", "127.0.0.1:99999", ":"])}
     headers |= rng.choice([{}, {}, {"accept": "\x80"}, {"range": "bytes=0-9"}, {"content-length": "9"}, {"x": "y" * 9999}])
     body = rng.choice([None, None, b"\xff" * 99, b"{}"])
     try:
         answer = TestClient(kind.app, base_url="http://localhost").request(
-            method, path + ("?" + query if query else ""), content=body, headers={k: v.encode("latin1") for k, v in headers.items()})
+            method,
+            path + ("?" + query if query else ""),
+            content=body,
+            headers={k: v.encode("latin1") for k, v in headers.items()},
+        )
     except ValueError as e:
         if type(e).__module__.startswith("httpx") or isinstance(e, UnicodeError) and "encode" in type(e).__name__.lower():
             return f"{method} {path[:40]}", 400, ""  # it could not even be sent
@@ -293,7 +351,7 @@ def try_all(kind: Kind, times: int, seed: int, place: Path, show: Callable[[str]
 
 
 def kinds(place: Path, model: Path, cut: Path, board: Path, train: list[str]) -> list[Kind]:
-    """All kinds. model: a finished folder; cut: one whose training was cut off, begun with the options `train`; board: a board."""
+    """All kinds. model: a finished folder; cut: one whose training was cut off, begun with options `train`; board: a board."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -308,17 +366,37 @@ def kinds(place: Path, model: Path, cut: Path, board: Path, train: list[str]) ->
     write_run({q: {d: 1 / (i + 1) for i, d in enumerate(data.corpus)} for q in data.test.queries}, place / "run/run.trec")
     write_qrels(data.qrels["test"], place / "run/qrels.txt")
     beir(data, place / "beir")
-    rows = [{"query": data.queries[q], "query_id": i, "query_type": "x", "answers": ["y"], "passages": {
-        "is_selected": [int(d in judged) for d in list(data.corpus)[:6]], "url": ["u"] * 6, "passage_text": list(data.corpus.values())[:6]}}
-        for s in data.splits for i, (q, judged) in enumerate(data.qrels[s].items())]
+    rows = [
+        {
+            "query": data.queries[q],
+            "query_id": i,
+            "query_type": "x",
+            "answers": ["y"],
+            "passages": {
+                "is_selected": [int(d in judged) for d in list(data.corpus)[:6]],
+                "url": ["u"] * 6,
+                "passage_text": list(data.corpus.values())[:6],
+            },
+        }
+        for s in data.splits
+        for i, (q, judged) in enumerate(data.qrels[s].items())
+    ]
     pq.write_table(pa.Table.from_pylist(rows), place / "parquet/train-0.parquet")
     for name in ("train", "test"):
         (place / f"rows/{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     texts = list(data.corpus.values())
-    own = {"a.md": "# Bees\n\n" + "\n\n".join(texts[:3]), "b.html": f"<html><title>t</title><h1>Ships</h1><p>{texts[4]}<table><tr><td>x",
-           "c.csv": "id,text\n" + "\n".join(f'{i},"{t}"' for i, t in enumerate(texts[5:9])), "e.py": f'"""{texts[10]}"""\n',
-           "d.ipynb": json.dumps({"nbformat": 4, "cells": [{"cell_type": k, "source": [t]} for k, t in zip(("markdown", "code"), texts)]}),
-           "f.json": json.dumps([{"text": t} for t in texts[12:15]]), "g.rst": "Head\n====\n\n" + texts[16], "h.tsv": "text\tid\n" + texts[17] + "\t1"}
+    own = {
+        "a.md": "# Bees\n\n" + "\n\n".join(texts[:3]),
+        "b.html": f"<html><title>t</title><h1>Ships</h1><p>{texts[4]}<table><tr><td>x",
+        "c.csv": "id,text\n" + "\n".join(f'{i},"{t}"' for i, t in enumerate(texts[5:9])),
+        "e.py": f'"""{texts[10]}"""\n',
+        "d.ipynb": json.dumps(
+            {"nbformat": 4, "cells": [{"cell_type": k, "source": [t]} for k, t in zip(("markdown", "code"), texts)]}
+        ),
+        "f.json": json.dumps([{"text": t} for t in texts[12:15]]),
+        "g.rst": "Head\n====\n\n" + texts[16],
+        "h.tsv": "text\tid\n" + texts[17] + "\t1",
+    }
     for name, text in own.items():
         (place / "own" / name).write_text(text)
     vocabulary = sorted({w.strip(".,") for t in texts for w in t.lower().split()})[:60]
@@ -353,8 +431,13 @@ def beir(data: Any, folder: Path) -> None:
 
 def counted(tallies: dict[str, Tally]) -> Counter[str]:
     """All tallies in one."""
-    return Counter({"refused": sum(t.refused for t in tallies.values()), "read": sum(t.read for t in tallies.values()),
-                    "lost": sum(len(t.lost) for t in tallies.values())})
+    return Counter(
+        {
+            "refused": sum(t.refused for t in tallies.values()),
+            "read": sum(t.read for t in tallies.values()),
+            "lost": sum(len(t.lost) for t in tallies.values()),
+        }
+    )
 
 
 if __name__ == "__main__":
