@@ -4,7 +4,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from two_towers.verdict import Verdict, in_a_process, judge, run_cells
+import pytest
+
+from two_towers.verdict import NotYet, Verdict, hand_in, in_a_process, judge, run_cells
 
 GIVEN = "import math"
 CHECK = '''#| check
@@ -43,6 +45,28 @@ def test_verdicts_in_one_process() -> None:
     assert "can't go on with what it was given: TypeError" in judge(theirs, ours).message
     run_cells(["def masked_mean(x, mask): raise SystemExit(0)"], theirs)
     assert judge(theirs, ours).state == "error"
+
+
+def test_a_verdict_is_raised_and_shows_its_words_alone() -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    scopes = {}
+    for name, source in answers.items():
+        run_cells([GIVEN, CHECK, source], scopes.setdefault(name, {}))
+    hand_in(scopes["right"]["check"])
+    for name, words in (("no mask", "the masked 9 is in the sum"), ("untouched", "a stub still raises NotImplementedError"),
+                        ("nothing", "nothing is called masked_mean: has its cell run")):
+        with pytest.raises(NotYet, match=words):
+            hand_in(scopes[name]["check"])
+    with pytest.raises(IndexError):  # theirs to find: as it is
+        hand_in(scopes["crash"]["check"])
+    shell, shown = InteractiveShell(), []
+    shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
+    shell.user_ns["hand_in"] = hand_in
+    for cell in (GIVEN, CHECK, answers["denominator"], "hand_in(check)"):
+        done = shell.run_cell(cell)
+    assert isinstance(done.error_in_exec, NotYet) and not done.success
+    assert shown == ["Not yet: you divide by all three: padding is in the denominator"], shown
 
 
 def test_cells_in_a_process_of_their_own() -> None:

@@ -18,12 +18,13 @@ from .exercises import TAG, read
 from .verdict import Verdict, judge, run_cells
 
 # %% auto #0
-__all__ = ['KEYS', 'CODE', 'COMMENT', 'META', 'Source', 'parse', 'render', 'packed', 'proof', 'prove']
+__all__ = ['KEYS', 'CODE', 'COMMENT', 'CALL', 'META', 'Source', 'parse', 'render', 'packed', 'proof', 'prove']
 
 # %% ../nbs/exercises/00c_authoring.ipynb #099db56a
 KEYS = {"title": str, "understood": str, "difficulty": int, "minutes": int, "builds on": str}
 CODE = ("card", "given", "stub", "solution", "check", "look", "wrong", "prove")
 COMMENT = re.compile(r"<!--\s*(\w+)\s*-->\n?")
+CALL = "from two_towers.verdict import hand_in\n\nhand_in(check)"  # what a learner's check cell ends with
 META = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
 
 
@@ -132,10 +133,10 @@ def _fold(title: str, body: str) -> str:
 
 def render(s: Source, solved: bool = False) -> dict[str, Any]:
     """The notebook of the stub, or of the solution."""
-    cells, call = [("markdown", _head(s, solved))], f"check({', '.join(s.names)})"
+    cells = [("markdown", _head(s, solved))]
     for kind, text in s.cells:
         if kind == "check":
-            cells.append(("code", f'{text}\n\n\n{call}\nprint("Passed.")'))
+            cells.append(("code", f"{text}\n\n\n{CALL}"))
         elif kind == "hint text":
             cells.append(("markdown", _fold("A hint", text)))
         elif kind == "text" or solved and kind == "solution text":

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .verdict import Verdict, in_a_process
+from .verdict import Verdict, in_a_process, unwritten
 
 # %% auto #0
 __all__ = ['STUBS', 'TAG', 'Exercise', 'dumps', 'catalogue', 'chosen', 'find', 'tag', 'read', 'code', 'look', 'check', 'reset',
@@ -166,7 +166,7 @@ def check(exercise: Exercise, folder: Path, seconds: float = 120) -> Verdict:
         return verdict
     verdict = in_a_process(cells, [*exercise.given, exercise.check], exercise.path(folder).parent, seconds)
     if verdict.state == "not started":  # something was written, but not all of it
-        verdict = Verdict("failed", f"a stub still raises NotImplementedError{verdict.message and ': '}{verdict.message}")
+        verdict = Verdict("failed", unwritten(verdict.message))
     kept = _verdicts(folder) | {exercise.id: {"seal": _seal(exercise, cells), "state": verdict.state, "message": verdict.message}}
     _write(folder / ".checked.json", json.dumps(kept, indent=1))
     return verdict

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['MEMORY', 'Verdict', 'run_cells', 'judge', 'in_a_process']
+__all__ = ['MEMORY', 'Verdict', 'run_cells', 'judge', 'NotYet', 'unwritten', 'hand_in', 'in_a_process']
 
 # %% ../nbs/exercises/00_verdict.ipynb #5c771eee
 @dataclass(frozen=True)
@@ -45,12 +45,16 @@ def run_cells(cells: Iterable[str], scope: dict[str, Any]) -> None:
         exec(compile(source, f"<cell {n}>", "exec"), scope)
 
 
-def judge(theirs: dict[str, Any], ours: dict[str, Any], trouble: str = "") -> Verdict:
-    """Hand the answers found in `theirs` to the check found in `ours`; `trouble`: the first cell that failed, if any."""
+def judge(theirs: dict[str, Any], ours: dict[str, Any], trouble: str = "", *, crash: bool = False) -> Verdict:
+    """Hand the answers found in `theirs` to the check found in `ours`; `trouble`: the first cell that failed, if any.
+
+    An answer that crashes is a verdict too; with `crash` its exception is passed on instead.
+    """
+    __tracebackhide__ = True  # IPython leaves this frame out
     names = list(inspect.signature(ours["check"]).parameters)
     for name in names:
         if name not in theirs:
-            return Verdict("error", trouble or f"nothing is called {name}: the stub's name has to stay")
+            return Verdict("error", trouble or f"nothing is called {name}: has its cell run, and is the name still the stub's?")
     try:
         ours["check"](**{name: theirs[name] for name in names})
     except NotImplementedError as e:
@@ -58,8 +62,34 @@ def judge(theirs: dict[str, Any], ours: dict[str, Any], trouble: str = "") -> Ve
     except AssertionError as e:
         return Verdict("failed", str(e) or _told(e, theirs))
     except (Exception, SystemExit) as e:
+        if crash:
+            raise
         return Verdict("error", _told(e, theirs))
     return Verdict("done")
+
+# %% ../nbs/exercises/00_verdict.ipynb #c69d0f0c
+class NotYet(AssertionError):
+    """A check's verdict, raised: a notebook shows its words alone, and what runs notebooks sees a cell that failed."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Not yet: {self}"]
+
+
+def unwritten(said: str) -> str:
+    """What there is to say where a stub has not become an answer."""
+    return f"a stub still raises NotImplementedError{said and ': '}{said}"
+
+
+def hand_in(check: Callable[..., None]) -> None:
+    """Hand a notebook's own functions to its `check`, and print "Passed.".
+
+    Raises NotYet, with what probably went wrong; an answer that crashes raises its own error.
+    """
+    __tracebackhide__ = True
+    verdict = judge(check.__globals__, {"check": check}, crash=True)
+    if verdict.state != "done":
+        raise NotYet(unwritten(verdict.message) if verdict.state == "not started" else verdict.message)
+    print("Passed.")
 
 # %% ../nbs/exercises/00_verdict.ipynb #789608df
 MEMORY = 8 * 2**30  # bytes that a learner's cells may take

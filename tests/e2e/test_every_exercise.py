@@ -47,6 +47,26 @@ def test_a_solution_passes_as_a_learners_notebook(lesson: str, tmp_path: Path) -
     assert verdict.state == "done", verdict
 
 
+def test_a_failed_check_shows_its_words_alone_and_fails_the_cell(tmp_path: Path) -> None:
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    words, wrong = next(known for known in parse(SOURCES[0]).wrong.values() if known[1].strip())
+    stub = json.dumps(catalogue()[0].notebook)
+    shown = {}
+    for name in ("untouched", "wrong"):
+        notebook = nbformat.reads(stub, 4)
+        if name == "wrong":  # the solution but for the known mistake
+            cell = next(c for c in notebook.cells if c.source.startswith("#| stub"))
+            cell.source = "\n\n\n".join([*parse(SOURCES[0]).of("solution"), wrong])
+        with pytest.raises(nbclient.exceptions.CellExecutionError):
+            nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}, kernel_name="python3").execute()
+        cell = next(c for c in notebook.cells if c.source.startswith("#| check"))
+        shown[name] = [out.traceback for out in cell.outputs if out.output_type == "error"]
+    unwritten = "Not yet: a stub still raises NotImplementedError: "
+    assert [len(lines) for (lines,) in shown.values()] == [1, 1], shown
+    assert shown["untouched"][0][0].startswith(unwritten) and len(shown["untouched"][0][0]) > len(unwritten), shown
+    assert shown["wrong"][0][0].startswith("Not yet: ") and words in shown["wrong"][0][0], shown
+
+
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
     """A course with one exercise, as `make export` leaves it."""
