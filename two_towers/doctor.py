@@ -219,7 +219,8 @@ def _extras() -> list[Check]:
     return found
 
 
-EXTRAS = {"lab": "jupyterlab", "tensorboard": "tensorboard", "bench": "sentence_transformers", "dev": "nbdev"}
+EXTRAS = {"lab": "jupyterlab", "serve": "fastapi", "tensorboard": "tensorboard", "bench": "sentence_transformers",
+          "dev": "nbdev"}
 CHECKS: dict[str, Callable[[], Check | list[Check]]] = {
     "Python": check_python,
     "packages": _packages,
