@@ -6,8 +6,8 @@
 
 The first form measures and appends one JSON line for each rung and seed to the ledger; the second takes into it what
 rerank.py, distillation.py and pretrained.py have measured of the same queries; the third draws the figure from the
-ledger, and only from there. Only the rungs "sketch" and "hybrid" use the lexical sketch. The hybrid's weight
-was fixed beforehand. Every rung trains for at most as many epochs on the labels and keeps its best by validation.
+ledger, and only from there. Only the rungs "sketch", "negatives" and "hybrid" use the lexical sketch. The
+hybrids' weight was fixed beforehand. Every rung trains for at most as many epochs on the labels and keeps its best by validation.
 """
 
 from __future__ import annotations
@@ -71,13 +71,16 @@ RUNGS = {
     "mixed": Rung("cloze pairs mixed into training", {"lexical": 0}, pretrain=True, mixed=True),
     "recurrent": Rung("the same with a GRU that reads 64 words, 128 dimensions",
                       {"lexical": 0, "tower": "gru", "dim": 128, "reads": 64}, pretrain=True, mixed=True),
+    "gated": Rung("hybrid of that GRU with BM25", {"lexical": 0, "tower": "gru", "dim": 128, "reads": 64}, pretrain=True,
+                  mixed=True, row="hybrid"),
     "sketch": Rung("lexical sketch", {}, pretrain=True, mixed=True),
     "negatives": Rung("BM25 negatives, from the passages of training", {}, "bm25", pretrain=True, mixed=True),
     "hybrid": Rung("hybrid with BM25", {}, pretrain=True, mixed=True, row="hybrid"),
 }
 COLLECTED = {"rerank": "the reader re-ranks the hybrid's 100 (s: its own part)",
              "distilled": "towers distilled from MiniLM, alone", "minilm": "MiniLM untouched"}  # measured elsewhere
-ASIDE = ("recurrent", "negatives", "distilled")  # no step up from the rung before: the next one goes on without it
+WITH = {"hybrid": "sketch", "gated": "recurrent"}  # one model, two rows
+ASIDE = ("recurrent", "gated", "negatives", "distilled")  # no step up from the rung before: the next one goes on without it
 LINES = {"chance": "chance", "bm25": "BM25", "minilm": "MiniLM"}  # dotted
 STEPS = tuple(name for name in [*RUNGS, "rerank"] if name not in ASIDE)
 LAST = "unjudged"  # the rung "sketch" again, made without the judged passages
@@ -200,8 +203,8 @@ def measure(data: Collection, split: str, seeds: int, wanted: list[str], quick: 
     order = [name for name in [*RUNGS, LAST] if name in wanted]
     for name in order:
         for seed in range(seeds):
-            if name == "hybrid" and "sketch" in order:
-                continue  # it came with the sketch
+            if WITH.get(name) in order:
+                continue  # it came with that one
             rung = RUNGS["sketch" if name == LAST else name]
             model, made = climb(unjudged(data, split) if name == LAST else data, rung, seed, effort)
             report = evaluate(model, judged, **fixed)
@@ -215,8 +218,8 @@ def measure(data: Collection, split: str, seeds: int, wanted: list[str], quick: 
             if rung.negatives == "row" and not data.candidates:
                 title = title.replace("the row's own negatives", "no rows: random negatives")
             yield line(report, name, rung.row, seed, title=title, **made)
-            if name == "sketch" and "hybrid" in order:
-                yield line(report, "hybrid", "hybrid", seed, title=RUNGS["hybrid"].title, **made, how=how)
+            for other in [other for other, own in WITH.items() if own == name and other in order]:
+                yield line(report, other, "hybrid", seed, title=RUNGS[other].title, **made, how=how)
 
 
 def collected(folder: Path) -> Iterator[dict[str, Any]]:

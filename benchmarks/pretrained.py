@@ -6,8 +6,8 @@
 
 The encoder reads 256 word pieces; BM25 reads stemmed words, k1 0.9 and b 0.4 where validation is judged in another way than
 test. "trained": of `--train query`, a copy of the encoder learns to read queries and the passages' vectors stay as they are, so
-the index does too; of `--train both`, one encoder's last layers learn, and the corpus is encoded again. The settings were chosen
-on validation. Negatives are the untouched encoder's own best that are not known to be right and score below 0.95 of the positive.
+the index does too; of `--train both`, one encoder's last layers learn, and the corpus is encoded again. Negatives are the
+untouched encoder's own best that are not known to be right and score below 0.95 of the positive.
 
 Passages are encoded 1,024 at a time into --values, a file a block: what is there is not encoded again. The seconds of a
 training hold everything but reading the data and the corpus's untouched vectors, which the search needs anyway:
