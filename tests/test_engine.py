@@ -6,13 +6,14 @@ import logging
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from two_towers.data import load
-from two_towers.engine import Documents, SearchEngine, build_index, update_index
+from two_towers.engine import Documents, SearchEngine, build_index, restored, update_index
 from two_towers.evaluate import WEIGHT
 from two_towers.index import ExactIndex
 from two_towers.lexical import weighted
@@ -210,3 +211,20 @@ def test_an_index_is_the_old_one_or_the_new_one() -> None:
         assert len(SearchEngine.open(folder)) == len(data.corpus) and not list(folder.glob("*.tmp"))
         build_index(model, {"new": "an entirely new corpus"}, folder)
         assert [h.id for h in SearchEngine.open(folder).search("tea corpus", k=1)] == ["new"] and not list(folder.glob("*.tmp"))
+
+
+def test_a_killed_update_keeps_its_index_and_a_living_one_its_place() -> None:
+    with tempfile.TemporaryDirectory() as tmp, pytest.MonkeyPatch.context() as patch:
+        folder, waits = Path(tmp), []
+        index, old, new = folder / "index", folder / "index.7.old.tmp", folder / "index.7.new.tmp"
+        patch.setattr(time, "sleep", lambda seconds: waits.append(seconds))
+        assert restored(folder) == index and not index.exists() and not waits    # no index at all: nothing to wait for
+        for made, name in ((old, "old"), (new, "new")):
+            made.mkdir()
+            (made / "about.json").write_text(name)
+        patch.setattr(time, "sleep", lambda seconds: waits.append(seconds) or len(waits) == 3 and new.rename(index))
+        assert restored(folder) == index and (index / "about.json").read_text() == "new" and len(waits) == 3    # it lives
+        shutil.rmtree(index)
+        patch.setattr(time, "sleep", lambda seconds: waits.append(seconds))
+        assert (restored(folder) / "about.json").read_text() == "old" and not old.exists()    # it was killed
+        assert len(waits) == 3 + 20 and max(waits) < 0.1

@@ -182,6 +182,28 @@ def test_a_lock_ends_with_its_holder() -> None:
             pass
 
 
+def test_a_lock_that_was_removed_meanwhile_is_none() -> None:
+    import fcntl
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        flock, path, removed = fcntl.flock, Path(folder) / ".lock", []
+        def late(f, how):
+            flock(f, how)
+            if len(removed) < 2:  # its holder went between our opening it and our holding it; the second time another came
+                removed.append(path.unlink())
+                if len(removed) == 2:
+                    path.write_text("7")
+        patch.setattr(fcntl, "flock", late)
+        with locked(folder):
+            assert len(removed) == 2 and path.read_text() == str(os.getpid())
+            patch.undo()
+            with pytest.raises(ValueError, match=f"process {os.getpid()} is training there"), locked(folder):
+                pass
+        assert not path.exists()
+        with pytest.raises(ValueError, match="nowhere: no such model folder"), locked(f"{folder}/nowhere"):
+            pass
+
+
 def test_cut_off_at_any_write_and_resumed_to_the_same_bytes() -> None:
     data, recipe, replace = load("sample"), Recipe(dim=8, batch=16, epochs=2, pretrain_epochs=2), os.replace
 

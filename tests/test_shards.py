@@ -96,6 +96,20 @@ def test_milvus_gives_what_the_exact_index_gives() -> None:
                 MilvusIndex.build(place, "one", shards)
         last = MilvusIndex.open(place, "one", ids)  # the failed ones left it as it was
         assert np.array_equal(last.search(queries, 5)[1], local.search(queries, 5)[1])
+        with pytest.MonkeyPatch.context() as patch:
+            for step, call, holds in (("alter_alias", 1, 300), ("drop_collection", 2, 7)):  # cut off before the name moves; just after
+                calls, real = [], getattr(type(last.client), step)
+                def cut(self, *names, calls=calls, real=real, call=call):
+                    calls.append(names)
+                    if len(calls) == call:
+                        raise KeyboardInterrupt
+                    real(self, *names)
+                patch.setattr(type(last.client), step, cut)
+                with pytest.raises(KeyboardInterrupt):
+                    MilvusIndex.build(place, "one", [(ids[:7], vectors[:7])])
+                patch.undo()
+                found = MilvusIndex.open(place, "one", ids[:holds])
+                assert np.array_equal(found.search(queries, 3)[1], ExactIndex(vectors[:holds], ids[:holds]).search(queries, 3)[1])
         last.close()
 
 

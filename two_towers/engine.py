@@ -13,6 +13,7 @@ import mmap
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -103,11 +104,17 @@ def _check_weights(model: DualEncoder, folder: Path) -> None:
 
 
 def restored(folder: Path) -> Path:
-    """`folder/index`. A kill between the two moves of `build_index` leaves the old index beside its place: it is put back."""
-    place, old = folder / "index", sorted(folder.glob("index.*.old.tmp"))
-    if old and not place.exists():
-        with suppress(OSError):  # another process has just put one there
-            old[-1].rename(place)
+    """`folder/index`. A kill between the two moves of `build_index` leaves the old index beside its place: it is put back.
+
+    Not at once: an update that is alive makes its second move in far less than a second, and must find its place free.
+    """
+    place = folder / "index"
+    for _ in range(20):
+        if place.exists() or not any(folder.glob("index.*.old.tmp")):
+            return place
+        time.sleep(0.05)
+    with suppress(OSError, IndexError):  # another process has just put one there
+        sorted(folder.glob("index.*.old.tmp"))[-1].rename(place)
     return place
 
 

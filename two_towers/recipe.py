@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from dataclasses import replace as altered
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -291,28 +291,41 @@ def clear(folder: str | Path, patterns: tuple[str, ...] = OURS) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _hold(f: TextIO, folder: str | Path) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        f.seek(0)
+        who = f.read().strip() or "?"
+        raise ValueError(f"{folder}: process {who} is training there: wait for it, or name another folder") from None
+    except (ImportError, OSError):
+        log.warning("%s: this system or disk has no locks; don't train there twice at once", folder)
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Hold `folder` alone, until the block or the process ends. ValueError when another process holds it."""
+    """Hold `folder` alone, until the block or the process ends. ValueError when another process holds it, or it is not there."""
     path = Path(folder) / ".lock"
-    with open(path, "a+", encoding="utf8") as f:
-        try:
-            import fcntl
-
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            f.seek(0)
-            who = f.read().strip() or "?"
-            raise ValueError(f"{folder}: process {who} is training there: wait for it, or name another folder") from None
-        except (ImportError, OSError):
-            log.warning("%s: this system or disk has no locks; don't train there twice at once", folder)
-        try:
-            f.truncate(0)
-            f.write(str(os.getpid()))
-            f.flush()
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    if not path.parent.is_dir():
+        raise ValueError(f"{folder}: no such model folder: name one that `two-towers train` has made")
+    while True:
+        with open(path, "a+", encoding="utf8") as f:
+            _hold(f, folder)
+            try:
+                if not os.path.samestat(os.fstat(f.fileno()), os.stat(path)):
+                    continue
+            except FileNotFoundError:  # whoever held this file has removed it since we opened it: it keeps nobody out
+                continue
+            try:
+                f.truncate(0)
+                f.write(str(os.getpid()))
+                f.flush()
+                yield
+                return
+            finally:
+                path.unlink(missing_ok=True)
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #4076ab84
 def tidy(folder: str | Path) -> None:

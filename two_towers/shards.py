@@ -145,14 +145,16 @@ class MilvusIndex:
     def build(cls, place: str, name: str, shards: Any, *, token: str = "") -> MilvusIndex:
         """Put vectors into collection `name`, as a new one. shards: pairs of ids and vectors (n, D), such as `open_shards`.
 
-        The vectors go into a collection of another name first; the name changes hands when all are in.
+        `name` is an alias of a collection. The vectors go into another one, and the alias moves there in one step when all are in:
+        whoever asks, or is killed, finds the old ones or the new ones.
         Raises ValueError for vectors that are not finite, an id that occurs twice, or a place that does not answer.
         """
         from pymilvus import DataType
 
-        client, ids, made = cls._client(place, token), [], f"{name}_new"
-        if client.has_collection(made):
-            client.drop_collection(made)
+        client, ids = cls._client(place, token), []
+        now = client.describe_alias(name)["collection_name"] if name in client.list_aliases()["aliases"] else ""
+        made = f"{name}_{2 if now == f'{name}_1' else 1}"
+        client.drop_collection(made)  # where one was cut off
         for part, vectors in shards:
             vectors = check_vectors(np.array(vectors, np.float32), "document vectors")
             if len(part) != len(vectors):
@@ -169,9 +171,11 @@ class MilvusIndex:
             ids += part
         if not ids or len(set(ids)) < len(ids):
             raise ValueError(f"{len(ids)} ids, {len(set(ids))} of them different: at least one, and each only once")
-        if client.has_collection(name):
-            client.drop_collection(name)
-        client.rename_collection(made, name)
+        if now:
+            client.alter_alias(made, name)
+            client.drop_collection(now)
+        else:
+            client.create_alias(made, name)
         return cls.open(place, name, ids, token=token)
 
     @classmethod
