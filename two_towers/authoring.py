@@ -122,9 +122,11 @@ def _head(s: Source, solved: bool) -> str:
     folder, _, before = s.card["builds on"].rpartition("/")
     link = f"[{before}]({'../../../' if solved else '../../'}nbs/{folder}/{before}.ipynb)"
     stars = "★" * s.card["difficulty"] + "☆" * (5 - s.card["difficulty"])
+    how = "" if solved else ("\n\n*Run the cells from the top. Your answer goes into the cell that begins with `#| stub`; "
+                             "run it, then the check below it. A hint is folded away further down.*")
     return (f"# {number} · {s.card['title']}{': a solution' if solved else ''}\n\n"
             f"> When it is done you will have understood {s.card['understood']}\n\n"
-            f"| difficulty | about | builds on |\n|---|---|---|\n| {stars} | {s.card['minutes']} minutes | {link} |")
+            f"| difficulty | about | builds on |\n|---|---|---|\n| {stars} | {s.card['minutes']} minutes | {link} |{how}")
 
 
 def _fold(title: str, body: str) -> str:

@@ -40,7 +40,7 @@ def menu(page: Any, name: str, item: str) -> None:
 
 def answer(page: Any, text: str) -> None:
     """Put `text` where the stub, or the answer before, stands; run all cells."""
-    cell = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", has_text=re.compile(r"#\\| (stub|answer)")).first
+    cell = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", has_text=re.compile(r"#\| (stub|answer)")).first
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("#| answer\n" + text)
