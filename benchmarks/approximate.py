@@ -1,7 +1,7 @@
 """Approximate search: recall against queries per second and bytes per document, at several sizes of the corpus.
 
     python benchmarks/approximate.py [--data pydocs] [--sizes 38000 680000] [--dim 256] [--queries 1000] [--threads 1]
-        [--out benchmarks/measured/approximate.json]
+        [--kinds ivf hnsw pq int8 binary] [--out benchmarks/measured/approximate.json]
 
 The vectors are a tower's: trained for two epochs on the cloze task and read from random spans of the corpus's texts, as
 many different spans as documents are asked for. The queries are the collection's test and validation queries. Exact
@@ -42,17 +42,27 @@ def vectors(name: str, size: int, dim: int, queries: int, span: tuple[int, int])
     data = load(name)
     model = DualEncoder.for_corpus(data, dim=dim, lexical=0, progress=False)
     fit(model, inverse_cloze(data.corpus), epochs=2, progress=False)
-    tokens, rng = model.tokens(data.corpus), np.random.default_rng(0)
-    long = np.flatnonzero(tokens.lengths >= span[0])
-    out = np.empty((size, dim), np.float32)
+    tokens, out = model.tokens(data.corpus), np.empty((size, dim), np.float32)
+    drawn = different_spans(tokens.lengths, size, span)
     with torch.no_grad():
         for lo in range(0, size, 4096):
-            rows = rng.choice(long, min(4096, size - lo))
-            length = np.minimum(rng.integers(span[0], span[1] + 1, len(rows)), tokens.lengths[rows])
-            start = tokens.offsets[rows] + rng.integers(0, tokens.lengths[rows] - length + 1)
-            out[lo : lo + len(rows)] = model.encode_document(tokens.spans(start, length)).numpy()
+            row, start, length = drawn[lo : lo + 4096].T
+            out[lo : lo + len(row)] = model.encode_document(tokens.spans(tokens.offsets[row] + start, length)).numpy()
     asked = [text for split in ("test", "validation") if split in data.splits for text in data.split(split).queries.values()]
     return out, model.encode_texts(asked[:queries], side="query")
+
+
+def different_spans(lengths: np.ndarray, size: int, span: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """(size, 3): document, start and length of spans, no two the same: of twins, an index may find the other one."""
+    rng, long, found = np.random.default_rng(seed), np.flatnonzero(lengths >= span[0]), np.empty((0, 3), np.int64)
+    while len(found) < size:
+        row = rng.choice(long, size)
+        length = np.minimum(rng.integers(span[0], span[1] + 1, size), lengths[row])
+        new = np.unique(np.concatenate([found, np.stack([row, rng.integers(0, lengths[row] - length + 1), length], 1)]), axis=0)
+        if len(new) == len(found):
+            raise ValueError(f"only {len(new):,} different spans of {span[0]} to {span[1]} words, {size:,} are asked for")
+        found = new
+    return rng.permutation(found)[:size]
 
 
 def timed(act: Any, tick: Any, rounds: int = 3) -> tuple[float, Any]:
@@ -65,8 +75,8 @@ def timed(act: Any, tick: Any, rounds: int = 3) -> tuple[float, Any]:
     return min(times), found
 
 
-def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, k: int = 10) -> list[dict[str, Any]]:
-    """A point for exact search and for each kind and effort."""
+def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, kinds: list[str], k: int = 10) -> list[dict[str, Any]]:
+    """A point for exact search and for each of `kinds` and effort."""
     from two_towers.approximate import ApproximateIndex, recall_of, rescored
     from two_towers.index import ExactIndex
 
@@ -83,7 +93,8 @@ def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, k: int = 10)
         return found | {"bytes_per_document": round(held, 1), "build_seconds": round(build, 1)}
 
     points = [point("exact", None, False, base, truth, 4.0 * documents.shape[1], 0.0)]
-    for kind, (efforts, again) in SEARCHES.items():
+    for kind in kinds:
+        efforts, again = SEARCHES[kind]
         start = tick()
         index = ApproximateIndex(documents, ids, kind)
         build, held = tick() - start, index.bytes_per_document
@@ -104,6 +115,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[38_000, 680_000])
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--kinds", nargs="+", default=list(SEARCHES), choices=list(SEARCHES), help="beside exact search")
     parser.add_argument("--span", type=int, nargs=2, default=(20, 80), help="words of a document: from, to")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/measured/approximate.json"))
@@ -118,7 +130,7 @@ def main() -> None:
     for size in sorted(o.sizes):
         documents, queries = vectors(o.data, size, o.dim, o.queries, tuple(o.span))
         about = {"documents": size, "dim": o.dim, "queries": len(queries), "threads": o.threads}
-        found.append(about | {"points": measured(documents, queries, tick)})
+        found.append(about | {"points": measured(documents, queries, tick, o.kinds)})
         write(o.out, {"data": Path(o.data).name, "sizes": found})
     lines = [[f"{s['documents']:,}", p["kind"], str(p["effort"] or ""), "yes" if p["rescored"] else "", f"{p['recall']:.3f}",
               f"{p['queries_per_second']:,.0f}", f"{p['times_exact']:.1f}", f"{p['bytes_per_document']:.0f}",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -292,6 +293,10 @@ def test_approximate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert all(0 < p["recall"] <= 1 and p["queries_per_second"] > 0 for p in s["points"])
         assert next(p for p in s["points"] if p["kind"] == "ivf" and p["effort"] == 256)["recall"] > 0.9  # every drawer; ties aside
     assert capsys.readouterr().out.count("\n") == 2 + sum(len(s["points"]) for s in sizes)
+    drawn = approximate.different_spans(np.array([5, 20, 2]), 100, (3, 12))
+    assert len({tuple(row) for row in drawn.tolist()}) == 100 and set(drawn[:, 0]) <= {0, 1}
+    with pytest.raises(ValueError, match="only .* different spans of 3 to 12 words, 10,000 are asked for"):
+        approximate.different_spans(np.array([5, 20, 2]), 10_000, (3, 12))
 
 
 def test_negatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
