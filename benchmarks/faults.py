@@ -47,7 +47,7 @@ def kills(place: Place, job: Job, times: int, draw: random.Random) -> dict[str, 
         moment = {"after": draw.random() * seconds} if n % 2 else {"at": draw.randint(1, len(ended.touched)), "blow": kill}
         landed += run(job.work(place, folder), folder, **moment).code is None
         if wrong := job.check(place, folder):
-            lost.append(f"{job.name} {moment}: {wrong}")
+            lost.append(f"{job.name} at {moment.get('at') or moment.get('after')}: {wrong}")
         shutil.rmtree(folder, ignore_errors=True)
     return row("kill -9", f"{job.name}: {job.holds}", times, lost, began, landed=landed)
 
@@ -56,7 +56,8 @@ def disk(place: Place, job: Job, most: int) -> dict[str, Any]:
     """No write succeeds from one moment on: at every touch of a file, or at `most` of them, spread."""
     began, lost, no, probe = time.perf_counter(), [], 0, place.copy(job.start)
     touches = len(run(job.work(place, probe), probe).touched)
-    moments = sorted({1 + round(i * (touches - 1) / max(1, most - 1)) for i in range(min(most, touches))})
+    n = min(most, touches)
+    moments = sorted({1 + round(i * (touches - 1) / max(1, n - 1)) for i in range(n)})
     for at in moments:
         folder = place.copy(job.start)
         ended = run(job.work(place, folder), folder, at, full)

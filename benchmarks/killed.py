@@ -72,6 +72,7 @@ def begin(work: Work, folder: Path, at: int = 0, blow: Callable[[], None] | None
         os.close(heard)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(said, 2)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk is an error, and no signal
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)
         sys.addaudithook(watch)
         code = call(work)
@@ -111,7 +112,6 @@ def kill() -> None:
 
 def full() -> None:
     """From now on no file of this process can grow: each write fails with an OSError, as on a full disk."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 

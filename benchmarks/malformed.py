@@ -36,7 +36,7 @@ VALUES = ["bees", "", " ", "\ud800", "\x00", "a" * 3999, "a" * 4001, "a" * 30_00
 
 @dataclass
 class Kind:
-    """Inputs of one kind: a good one, how it is made worse, and what reads it. writes: what must not be there if it is refused."""
+    """Inputs of one kind: a good one, how it is made worse, what reads it, and what must not be there if it is refused."""
 
     name: str
     times: int
@@ -131,6 +131,8 @@ def try_all(kind: Kind, times: int, seed: int, place: Path, show: Callable[[str]
     """All inputs of a kind, in processes of their own: one that crashes or hangs is lost, and the next goes on behind it."""
     tally, done = Tally(), 0
     place.mkdir(parents=True)
+    if kind.work and (wrong := quietly(kind.work(Path(shutil.copytree(kind.good, place / "good"))))) != (0, ""):
+        raise ValueError(f"{kind.name}: the good one is not read: exit {wrong[0]}: {wrong[1]}")
     while done < times:
         pid, ours = worker(kind, done, times, seed, place)
         rest = b""
@@ -206,7 +208,7 @@ def kinds(place: Place) -> list[Kind]:
     documents(list(data.corpus.values()), good / "own")
     words = sorted({w.strip(".,") for t in data.corpus.values() for w in t.lower().split()})[:60]
     (good / "vectors/v.txt").write_text(f"{len(words)} 8\n" + "".join(f"{w} {'0.5 ' * 7}1\n" for w in words))
-    shutil.copytree(place.model, good / "holds/model")
+    shutil.copytree(place.model, good / "holds/model", ignore=shutil.ignore_patterns("index", "tensorboard"))
     shards(place, good / "shards")()
     board = Path(shutil.copytree(place.board, good / "board"))
     submit(board / "run.trec", "Kernel Kittens", Board.open(board))

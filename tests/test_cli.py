@@ -56,6 +56,29 @@ def test_one_line_and_two() -> None:
         assert not Path(tmp, "m").exists()
 
 
+def test_a_full_disk_is_told_once() -> None:
+    import threading
+
+    class Writer(threading.Thread):
+        def run(self):
+            raise OSError(28, "No space left on device")
+
+    run("--help")
+    for module, told in (("tensorboard.summary.writer.event_file_writer", False), ("elsewhere", True)):
+        Writer.__module__, said = module, io.StringIO()
+        with contextlib.redirect_stderr(said):
+            writer = Writer()
+            writer.start()
+            writer.join()
+        assert ("No space left" in said.getvalue()) == told
+
+
+def test_what_is_said_steers_no_terminal() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        code, out, err = run("search", f"{tmp}/\x1b[2J\u2028nowhere", "tea")
+        assert code == 2 and not out and err.rstrip("\n").isprintable() and "\\x1b[2J" in err
+
+
 def test_help_is_quick_and_complete() -> None:
     import subprocess
     import sys

@@ -71,6 +71,14 @@ def test_equals_stand_below_what_was_there() -> None:
         assert [r.name for r in rows[:3]] == ["BM25", "z", "y"] and rows[2].above.p == 1 and not rows[2].differs
         with pytest.raises(ValueError, match="no results"):
             leaderboard(Board.open(board.folder / "handout"))
+        kept = json.loads(secret.read_text())["values"]
+        for damage in ([], {}, {"values": None}, {"values": kept | {"MRR@10": {}}}, {"values": kept | {"MRR@10": [10**400] * 15}}):
+            secret.write_text(json.dumps(damage))
+            with pytest.raises(ValueError, match=r"bm25.json: damaged \("):
+                leaderboard(board)
+        secret.write_text("[" * 10**5)
+        with pytest.raises(ValueError, match="bm25.json: damaged"):
+            leaderboard(board)
 
 
 def test_a_page_is_safe_with_any_name() -> None:

@@ -48,6 +48,16 @@ def test_shards_go_on_where_they_stopped() -> None:
         assert encode_shards(Counting(), {**CORPUS, "d7": "changed"}, tmp, mark="m", rows=5) == 1
         (Path(tmp) / "000001.json").write_text("{")
         assert encode_shards(Counting(), {**CORPUS, "d7": "changed"}, tmp, mark="m", rows=5) == 1
+        flipped = bytearray((Path(tmp) / "000002.npy").read_bytes())
+        flipped[-1] ^= 1
+        for damage in (bytes(flipped), b"", flipped[:-1]):  # vectors that are no longer what was written
+            (Path(tmp) / "000002.npy").write_bytes(damage)
+            with pytest.raises(ValueError, match="000002.npy: not there yet, or damaged"):
+                list(open_shards(tmp))
+            (Path(tmp) / ".000002.npy.7.tmp").write_text("of a run that was killed")
+            (Path(tmp) / ".shards.json.7.tmp").write_text("of another")
+            assert encode_shards(Counting(), {**CORPUS, "d7": "changed"}, tmp, mark="m", rows=5) == 1
+        assert not list(Path(tmp).glob(".*.tmp")) and len(list(open_shards(tmp))) == 5
         for wrong in ({"mark": "other"}, {"rows": 6}):
             with pytest.raises(ValueError, match="name another folder"):
                 encode_shards(Counting(), CORPUS, tmp, **{"mark": "m", "rows": 5, **wrong})
@@ -61,6 +71,10 @@ def test_shards_go_on_where_they_stopped() -> None:
                 encode_shards(Counting(), CORPUS, tmp, mark="m", **bad)
         with pytest.raises(ValueError, match="no shards there"):
             list(open_shards(Path(tmp) / "nowhere"))
+        for damage in ("[" * 10**5, "[]", "{}", '{"documents": 23, "rows": 0}', '{"documents": "x", "rows": 5}'):
+            (Path(tmp) / "shards.json").write_text(damage)
+            with pytest.raises(ValueError, match="no shards there"):
+                list(open_shards(tmp))
 
 
 def test_milvus_gives_what_the_exact_index_gives() -> None:

@@ -186,11 +186,13 @@ def test_what_is_no_entry_is_left_out_and_named() -> None:
         for i, change in enumerate(({"team": "a\nb"}, {"judgements": "0"}, {"values": {}}, {"values": kept["values"] | {"MRR@10": [1.0]}}, {"at": 5})):
             (folder / f"{i}.json").write_text(json.dumps(kept | change))
         (folder / "half.json").write_text(entry.read_text()[:50])
+        (folder / "deep.json").write_text("[" * 10**5)
+        (folder / "huge.json").write_text(json.dumps(kept | {"values": kept["values"] | {"MRR@10": [10**400]}}))
         left, young = folder / ".left.tmp", folder / ".young.tmp"
         left.write_text("{")
         young.write_text("{")
         os.utime(left, (0, 0))
         with told() as said:
-            assert len(entries(board)) == 1 and len(said) == 6
+            assert len(entries(board)) == 1 and len(said) == 8
             submit(Path(tmp, "r"), "us", board)
         assert not left.exists() and young.exists()

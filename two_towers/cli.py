@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -113,12 +114,19 @@ def _seen(error: Any, argv: list[str]) -> str:
     return f": got {given[0][:40]!r}" if given else ""
 
 
+def _thread_failed(told: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread. That its disk is full is raised again where numbers are handed to it, and told there."""
+    if not (isinstance(told.exc_value, OSError) and type(told.thread).__module__.startswith("tensorboard.")):
+        threading.__excepthook__(told)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; returns the exit status: 0, 1 (a check failed), 2 (bad input, one line) or 130 (Ctrl-C)."""
     try:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))  # read by torch, numpy and faiss when they are imported
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_DISABLE", "1")
+        threading.excepthook = _thread_failed
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal that can't show é shows \xe9

@@ -117,6 +117,14 @@ class Leaderboard:
         return f'<iframe sandbox srcdoc="{escape(self.page())}" style="width:100%;height:34em;border:1px solid #8888"></iframe>'
 
 
+def _fixed(name: str, board: Board) -> Row:
+    path = board.folder / "secret" / f"{name.lower()}.json"
+    try:
+        return Row(name, as_scores(json.loads(path.read_text(encoding="utf-8"))["values"], board))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
+        raise ValueError(f"{path}: damaged ({type(e).__name__}: {e}): restore it from a copy") from None
+
+
 def leaderboard(board: Board) -> Leaderboard:
     """Every team's best submission beside chance and BM25. ValueError in a handout, which has no results."""
     metric, teams, secret = board.facts["metric"], {}, board.folder / "secret"
@@ -124,8 +132,7 @@ def leaderboard(board: Board) -> Leaderboard:
         raise ValueError(f"{board.folder}: no results are here: ask whoever holds the board, this is a copy of its handout")
     for e in entries(board):
         teams.setdefault(e.key, []).append(e)
-    rows = [Row(name, as_scores(json.loads((secret / f"{name.lower()}.json").read_text(encoding="utf-8"))["values"], board))
-            for name in ("chance", "BM25")]
+    rows = [_fixed("chance", board), _fixed("BM25", board)]
     for of in teams.values():
         best = max(of, key=lambda e: e.scores.mean(metric))  # of equals the earliest
         rows.append(Row(of[0].team, best.scores, tuple(of)))

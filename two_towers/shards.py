@@ -68,6 +68,9 @@ def encode_shards(model: Any, corpus: Mapping[str, str], folder: str | Path, *, 
             raise ValueError(f"{manifest}: {found}, but this is {about}: name another folder, or remove that one")
     else:
         _write(manifest, lambda f: f.write(json.dumps(about).encode()))
+    if world == 1:  # otherwise another process may be writing its own
+        for left in folder.glob(".shards.json.*.tmp"):
+            left.unlink()
     pieces = -(-len(corpus) // rows)
     for i, ids in enumerate(tqdm(_pieces(corpus, rows), total=pieces, desc="shards", delay=2, leave=False, disable=not progress)):
         if i % world != rank:
@@ -75,11 +78,14 @@ def encode_shards(model: Any, corpus: Mapping[str, str], folder: str | Path, *, 
         texts = [corpus[d] for d in ids]
         stamp, path = {"ids": ids, "texts": _fingerprint(texts)}, folder / f"{i:06}.npy"
         note = path.with_suffix(".json")
-        if path.is_file() and note.is_file() and _read(note) == stamp:
+        if stamp.items() <= (_whole(path) or {}).items():
             continue
+        for left in folder.glob(f".{i:06}.*.tmp"):  # of a run that was killed: this shard is nobody else's
+            left.unlink()
         note.unlink(missing_ok=True)  # written last: a shard without its note is not there
         vectors = model.encode_texts(texts, side="document")
         _write(path, lambda f, v=vectors: np.save(f, v, allow_pickle=False))
+        stamp["sha256"] = _sha256(path)
         _write(note, lambda f, s=stamp: f.write(json.dumps(s, ensure_ascii=False).encode("utf8", "surrogatepass")))
         done += 1
     return done
@@ -88,21 +94,31 @@ def encode_shards(model: Any, corpus: Mapping[str, str], folder: str | Path, *, 
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf8", errors="surrogatepass"))
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _whole(path: Path) -> dict[str, Any] | None:
+    """The note of a shard, if its vectors are there as they were written."""
+    note = _read(path.with_suffix(".json"))
+    return note if isinstance(note, dict) and path.is_file() and note.get("sha256") == _sha256(path) else None
 
 
 def open_shards(folder: str | Path) -> Iterator[tuple[list[str], np.ndarray]]:
     """Ids and vectors (n, D), memory-mapped, shard after shard. Raises ValueError that names the first one missing."""
     folder = Path(folder)
-    about = _read(folder / "shards.json") if (folder / "shards.json").is_file() else None
-    if not isinstance(about, dict):
+    about = _read(folder / "shards.json")
+    if not isinstance(about, dict) or not all(isinstance(about.get(k), int) and about[k] > 0 for k in ("documents", "rows")):
         raise ValueError(f"{folder}: no shards there (shards.json is missing or damaged): encode first")
     for i in range(-(-about["documents"] // about["rows"])):
         path = folder / f"{i:06}.npy"
-        note = _read(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else None
-        if note is None or not path.is_file():
-            raise ValueError(f"{path}: not there yet: encode again, what is there is not lost")
+        if (note := _whole(path)) is None:
+            raise ValueError(f"{path}: not there yet, or damaged: encode again, what is whole is not lost")
         yield note["ids"], np.load(path, mmap_mode="r", allow_pickle=False)
 
 # %% ../nbs/lesson3_rank/17k_beyond.ipynb #4f45be69

@@ -251,7 +251,7 @@ def entries(board: Board) -> list[Entry]:
                 raise ValueError("measured with other judgements")
             at = datetime.fromisoformat(kept["at"]).isoformat(timespec="microseconds")
             found.append(Entry(team_name(kept["team"]), at, str(kept["file"]), as_scores(kept["values"], board)))
-        except (OSError, ValueError, KeyError, TypeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
             log.warning("%s is no entry and is left out (%s: %s)", path, type(e).__name__, e)
     return sorted(found, key=lambda e: e.at)
 
