@@ -96,7 +96,7 @@ def malformed(place: Place, share: float, seed: int) -> list[dict[str, Any]]:
     """Every kind of malformed input; and some of them again by a command line of its own, which has to say the same."""
     made, listed = [], kinds(place)
     for n, kind in enumerate(listed):
-        start, times = time.perf_counter(), max(2, int(kind.times * share))
+        start, times = time.perf_counter(), max(1, int(kind.times * share))
         tally = try_all(kind, times, seed, place.folder / "malformed" / str(n))
         made.append(row("malformed", kind.name, times, tally.lost, start, refused=tally.refused, read=tally.read))
     began, lost, no, times = time.perf_counter(), [], 0, 20 if share >= 1 else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import resource
@@ -49,6 +50,14 @@ def call(work: Work) -> int:
         print(f"two-towers: {' '.join(str(e).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def quietly(work: Work) -> tuple[int, str]:
+    """A piece of work in this process: its exit status and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = call(work)
+    return code, err.getvalue()
 
 
 def begin(work: Work, folder: Path, at: int = 0, blow: Callable[[], None] | None = None) -> Begun:

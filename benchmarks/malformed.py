@@ -6,8 +6,6 @@ process whose memory is bounded, and must be taken for what it is: read where it
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import random
@@ -21,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from killed import Work, call, left_over, lines, refused
+from killed import Work, left_over, lines, quietly, refused
 from spoil import reseal, spoil_one
 from undisturbed import TRAIN, Place, beir, shards
 
@@ -54,14 +52,6 @@ class Tally:
     refused: int = 0
     read: int = 0
     lost: list[str] = field(default_factory=list)
-
-
-def quietly(work: Work) -> tuple[int, str]:
-    """A piece of work in this process: its exit status and standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = call(work)
-    return code, err.getvalue()
 
 
 def request(app: Any, rng: random.Random) -> tuple[str, int, str]:
