@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from killed import full, held, kill, left_over, refused, run
+from killed import full, held, kill, left_over, lines, refused, run
 from ladder import guarded
 from malformed import kinds, try_all
 from undisturbed import Job, Place, jobs
@@ -38,17 +38,18 @@ FULL = "disk full (no file of the process may grow any more)"
 CAME = {"landed": "died of it", "refused": "refused in one line", "told": "told which process is at it", "read": "read"}
 
 
-def kills(place: Place, job: Job, times: int, draw: random.Random) -> dict[str, Any]:
-    """kill -9 at random moments, half by the clock, half at a file."""
-    began, lost, landed, probe = time.perf_counter(), [], 0, place.copy(job.start)
+def kills(place: Place, job: Job, wanted: int, draw: random.Random) -> dict[str, Any]:
+    """kill -9 at random moments, by the clock and at a file in turn, until `wanted` have come before the end of the work."""
+    began, lost, landed, times, probe = time.perf_counter(), [], 0, 0, place.copy(job.start)
     ended, seconds = place.timed(job.work(place, probe), probe)
-    for n in range(times):
+    while landed < wanted and times < 4 * wanted:
         folder = place.copy(job.start)
-        moment = {"after": draw.random() * seconds} if n % 2 else {"at": draw.randint(1, len(ended.touched)), "blow": kill}
+        moment = {"after": draw.random() * seconds} if times % 2 else {"at": draw.randint(1, len(ended.touched)), "blow": kill}
         landed += run(job.work(place, folder), folder, **moment).code is None
         if wrong := job.check(place, folder):
             lost.append(f"{job.name} at {moment.get('at') or moment.get('after')}: {wrong}")
         shutil.rmtree(folder, ignore_errors=True)
+        times += 1
     return row("kill -9", f"{job.name}: {job.holds}", times, lost, began, landed=landed)
 
 
@@ -62,7 +63,7 @@ def disk(place: Place, job: Job, most: int) -> dict[str, Any]:
         folder = place.copy(job.start)
         ended = run(job.work(place, folder), folder, at, full)
         no += ended.code == 2
-        wrong = "" if ended.code == 0 else refused(ended.code, ended.said)
+        wrong = refused(ended.code, ended.said) if ended.code or lines(ended.said) else ""
         if not wrong and folder.exists() and (left := left_over(folder)):
             wrong = f"left behind: {left}"
         if wrong := wrong or job.check(place, folder):

@@ -117,11 +117,10 @@ def spoil_one(folder: Path, rng: random.Random) -> str:
     return f"{name}: {spoil(a, rng)}"
 
 
-def reseal(folder: Path, rng: random.Random) -> str:
-    """A model's folder made worse, all its checksums right again: what somebody could hand on with intent."""
+def sealed(folder: Path) -> None:
+    """All checksums of a model's folder made right again, as far as there is anything to write them into."""
     from two_towers.engine import _sha256
 
-    how = spoil_one(folder, rng)
     with contextlib.suppress(ValueError, TypeError, KeyError, OSError, RecursionError, AttributeError):
         config = json.loads((folder / "config.json").read_bytes())
         config["files"] = {name: _sha256(folder / name) for name in config["files"]}
@@ -130,4 +129,10 @@ def reseal(folder: Path, rng: random.Random) -> str:
         about["model"] = config["files"]["model.safetensors"]
         about["files"] = {name: _sha256(folder / "index" / name) for name in about["files"]}
         (folder / "index/about.json").write_text(json.dumps(about))
+
+
+def reseal(folder: Path, rng: random.Random) -> str:
+    """A model's folder made worse, all its checksums right again: what somebody could hand on with intent."""
+    how = spoil_one(folder, rng)
+    sealed(folder)
     return f"{how}, checksums made to fit"

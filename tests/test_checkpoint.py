@@ -84,6 +84,20 @@ def test_damaged_and_foreign_files_are_refused_in_one_line() -> None:
             save_tensors(path, {"weight": torch.ones(1, 1)}, about)
             with pytest.raises(ValueError, match="holds no training to go on with"):
                 load_checkpoint(path, nn.Linear(1, 1), [], {})
+        model, path = nn.Linear(30, 20), Path(folder, "b.safetensors")
+        save_checkpoint(path, model, [], {"settings": {"lr": 0.1}, "rows": [float("nan")]})
+        whole = path.read_bytes()
+        load_checkpoint(path, model, [], {"lr": 0.1})
+        for place in (len(whole) - 1, len(whole) - 2000, whole.index(b"settings")):  # a bit of the weights, or of what is said of them
+            flipped = bytearray(whole)
+            flipped[place] ^= 1
+            path.write_bytes(flipped)
+            with pytest.raises(ValueError, match="b.safetensors: (damaged|holds no training)"):
+                load_checkpoint(path, model, [], {"lr": 0.1})
+        for deep in (b"[" * 10**5, b"5", b'{"__metadata__": {"about": "' + b"[" * 10**5 + b'"}}'):  # headers that nobody writes
+            path.write_bytes(len(deep).to_bytes(8, "little") + deep)
+            with pytest.raises(ValueError, match="damaged or not ours"):
+                load_tensors(path)
 
 
 def test_a_full_disk_is_an_oserror_and_leaves_the_old_file() -> None:

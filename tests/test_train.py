@@ -186,6 +186,25 @@ def test_a_changed_setting_is_refused_with_both_values() -> None:
         assert Path(out, "train.checkpoint.safetensors").read_bytes() == kept
 
 
+def test_a_damaged_account_of_a_training_is_refused() -> None:
+    from two_towers.checkpoint import load_tensors, save_tensors
+
+    with tempfile.TemporaryDirectory() as out:
+        fit(Words(), word_pairs(), out=out, valid=first, **SETTINGS | {"epochs": 2})
+        path = Path(out, "train.checkpoint.safetensors")
+        tensors, about = load_tensors(path)
+        del about["crc32"]  # as older ones are, which nothing else would protect
+        row, best = about["rows"][0], about["best"]
+        for key, value in (("rows", 3), ("rows", [3]), ("rows", [{}]), ("rows", [row | {"loss": "x"}]), ("glances", {}), ("glances", [{}]),
+                           ("messages", [3]), ("epoch", "x"), ("stale", []), ("best", 1), ("best", {}), ("best", best | {"value": None})):
+            save_tensors(path, tensors, about | {key: value})
+            with pytest.raises(ValueError, match=f"{key} .*: damaged; remove it"):
+                fit(Words(), word_pairs(), out=out, valid=first, resume=True, **SETTINGS | {"epochs": 2})
+        del about["glances"]
+        save_tensors(path, tensors, about)
+        assert len(fit(Words(), word_pairs(), out=out, valid=first, resume=True, **SETTINGS | {"epochs": 2}).rows) == 2
+
+
 def test_a_fresh_run_forgets_the_old_checkpoint() -> None:
     with tempfile.TemporaryDirectory() as out:
         checkpoint = Path(out, "train.checkpoint.safetensors")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,15 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: str | Path 
 Optimizers = list[torch.optim.Optimizer]
 
 
+def _crc(tensors: dict[str, Tensor], about: dict[str, Any]) -> int:
+    """CRC-32 of all that a checkpoint holds: one bit that the disk has turned changes it."""
+    found = zlib.crc32(json.dumps(json.loads(json.dumps(about)), sort_keys=True).encode())
+    for name in sorted(tensors):
+        data = tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        found = zlib.crc32(data, zlib.crc32(f"{name} {tuple(tensors[name].shape)}".encode(), found))
+    return found
+
+
 def save_checkpoint(path: str | Path, model: nn.Module, optimizers: Optimizers, about: dict[str, Any],
                     best: dict[str, Tensor] | None = None) -> None:
     """Everything that training needs to go on, in one file: weights, the optimisers' state, `best` weights and `about`.
@@ -107,7 +117,8 @@ def save_checkpoint(path: str | Path, model: nn.Module, optimizers: Optimizers, 
         for p, state in optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 (tensors if isinstance(value, Tensor) else numbers)[f"optimizer.{i}.{p}.{key}"] = value
-    save_tensors(path, tensors, {**about, "numbers": numbers})
+    about = {**about, "numbers": numbers}
+    save_tensors(path, tensors, {**about, "crc32": _crc(tensors, about)})
 
 
 def load_checkpoint(path: str | Path, model: nn.Module, optimizers: Optimizers,
@@ -120,6 +131,8 @@ def load_checkpoint(path: str | Path, model: nn.Module, optimizers: Optimizers,
     tensors, about = load_tensors(path)
     if not isinstance(about, dict) or not all(isinstance(about.get(k), dict) for k in ("settings", "numbers")):
         raise ValueError(f"{path}: holds no training to go on with; it is not a checkpoint of ours")
+    if (crc := about.pop("crc32", None)) is not None and crc != _crc(tensors, about):  # older ones have none
+        raise ValueError(f"{path}: damaged (it is not what was written); remove it and train again")
     was = about["settings"]
     changed = [k for k in {**was, **settings} if was.get(k) != settings.get(k)]
     if changed:

@@ -216,12 +216,25 @@ def _write(run: _Run) -> None:
         write_rows(path, f"{run.name}.glances", run.history.glances)
 
 
+def _sound(value: Any, fields: set[str]) -> bool:
+    """Is it numbers by name, these among them?"""
+    return isinstance(value, dict) and fields <= value.keys() and all(isinstance(v, int | float) for v in value.values())
+
+
 def _go_on(run: _Run) -> None:
     about, run.best = load_checkpoint(run.checkpoint, run.model, run.made, run.settings)
-    kinds = {"rows": list, "messages": list, "epoch": int, "stale": int, "best": dict | None}
-    if odd := [k for k, kind in kinds.items() if k not in about or not isinstance(about[k], kind)]:
-        raise ValueError(f"{run.checkpoint}: {odd[0]} {about.get(odd[0], 'missing')!r}: damaged; remove it and train again")
-    run.history.rows[:], run.history.glances[:] = about["rows"], about.get("glances", [])
+    about = {"glances": []} | about  # older ones have none
+    kinds = {"rows": list, "glances": list, "messages": list, "epoch": int, "stale": int, "best": dict | None}
+    odd = [k for k, kind in kinds.items() if k not in about or not isinstance(about[k], kind)]
+    if not odd:
+        fields = {"rows": {"epoch", "steps", "loss", "seconds"}, "glances": {"epoch", "step"}}
+        odd = [k for k in fields if not all(_sound(row, fields[k]) for row in about[k])]
+        odd += [] if about["best"] is None or _sound(about["best"], {"epoch", "value"}) else ["best"]
+        odd += [] if all(isinstance(m, str) for m in about["messages"]) else ["messages"]
+    if odd:
+        seen = repr(about.get(odd[0], "missing"))
+        raise ValueError(f"{run.checkpoint}: {odd[0]} {seen[:80]}: damaged; remove it and train again")
+    run.history.rows[:], run.history.glances[:] = about["rows"], about["glances"]
     run.history.best, run.history.messages = about["best"], about["messages"]
     run.epoch, run.stale = about["epoch"], about["stale"]
     _write(run)  # a kill may have come before it
