@@ -34,7 +34,7 @@ OUT = ROOT / "benchmarks" / "measured" / "faults.json"
 BEGIN, END = "<!-- faults: written by benchmarks/faults.py -->", "<!-- /faults -->"
 KILLS = {"`train`": 18, "`encode_shards`": 10, "`train --update`": 12, "`submit`": 10}
 MAIN = [sys.executable, "-c", "import sys; from two_towers.cli import main; sys.exit(main())"]
-FULL = "disk full (no file of the process may grow any more)"
+FULL = "disk full (simulated: no file may grow)"
 CAME = {"landed": "died of it", "refused": "refused in one line", "told": "told which process is at it", "read": "read"}
 
 

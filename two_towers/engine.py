@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ class Documents:
             self.lines = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)  # stays what it is when the index is replaced
         try:
             self.offsets = np.load(Path(folder) / "documents.npy", mmap_mode="r", allow_pickle=False)     # (n + 1,) int64
-        except (TypeError, EOFError) as e:  # a header that nobody writes
+        except (TypeError, EOFError, TokenError) as e:  # a header that nobody writes
             raise ValueError(f"{folder}: documents.npy is damaged ({e}); build the index again") from None
         end = self.offsets
         sound = end.ndim == 1 and end.dtype == np.int64 and len(end) > 1 and not end[0] and end[-1] == len(self.lines)

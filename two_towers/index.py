@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 import numpy as np
 
@@ -168,7 +169,7 @@ class ExactIndex:
             raise ValueError(f"{folder / 'ids.json'} is damaged ({why}): build the index again") from error
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-        except (ValueError, TypeError, EOFError) as error:
+        except (ValueError, TypeError, EOFError, TokenError) as error:
             raise ValueError(f"{folder / 'vectors.npy'} is damaged ({error}): build the index again") from error
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             kind = f"{vectors.dtype} of shape {vectors.shape}"

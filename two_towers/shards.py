@@ -161,7 +161,7 @@ class MilvusIndex:
     def build(cls, place: str, name: str, shards: Any, *, token: str = "") -> MilvusIndex:
         """Put vectors into collection `name`, as a new one. shards: pairs of ids and vectors (n, D), such as `open_shards`.
 
-        `name` is an alias of a collection. The vectors go into another one, and the alias moves there in one step when all are in:
+        `name` is an alias of a collection. The vectors go into another, and the alias moves there in one step when all are in:
         whoever asks, or is killed, finds the old ones or the new ones.
         Raises ValueError for vectors that are not finite, an id that occurs twice, or a place that does not answer.
         """

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -154,7 +155,7 @@ class Tokens:
         """Open what `save` wrote, memory-mapped: nothing is read until it is used. Raises ValueError if it is not sound."""
         try:
             ids, offsets = (np.load(Path(folder) / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("ids", "offsets"))
-        except (TypeError, EOFError) as e:  # a header that nobody writes
+        except (TypeError, EOFError, TokenError) as e:  # a header that nobody writes
             raise ValueError(f"{folder}: damaged ({e}); delete the folder to tokenise anew") from None
         if [(x.ndim, x.dtype.kind) for x in (ids, offsets)] != [(1, "i")] * 2:
             raise ValueError(f"{folder}: {ids.dtype} {ids.shape} and {offsets.dtype} {offsets.shape} are no ids and offsets; "

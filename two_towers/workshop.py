@@ -54,7 +54,10 @@ class Board:
         path = Path(folder) / "board.json"
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            facts["queries"].items(), facts["documents"][0], facts["metric"], facts["judgements"]
+            texts = [facts[k] for k in ("data", "split", "fingerprint", "metric", "bm25", "judgements")]
+            texts += [*facts["queries"].values(), *facts["documents"]]
+            if not facts["documents"] or not all(isinstance(x, str) for x in texts) or not isinstance(facts["relevant"], int):
+                raise TypeError("not what a board says of itself")
         except FileNotFoundError:
             raise ValueError(f"{folder}: no board there: name its folder with --board, or make one with "
                              "`two-towers leaderboard --new --data D`") from None
