@@ -116,6 +116,23 @@ def test_what_is_wrong_is_named() -> None:
             submit(path, "us", board, check=True)
 
 
+def test_a_board_that_is_damaged_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        board = new_board(Path(tmp, "board"), toy(30))
+        path, facts = board.folder / "board.json", board.facts
+        for change in ({"metric": []}, {"documents": [["d"]]}, {"documents": []}, {"queries": {"q": 3}}, {"queries": []}, {"relevant": "1"},
+                       {"judgements": None}, {"bm25": 1}):
+            path.write_text(json.dumps(facts | change))
+            with pytest.raises(ValueError, match=r"board.json: damaged \("):
+                Board.open(board.folder)
+        for text in ("", "[]", "{}", "[" * 10**5):
+            path.write_text(text)
+            with pytest.raises(ValueError, match="board.json: damaged"):
+                Board.open(board.folder)
+        path.write_text(json.dumps(facts))
+        assert Board.open(board.folder).queries == board.queries
+
+
 def test_a_list_may_be_so_long_and_no_longer() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         data = toy(1100)
