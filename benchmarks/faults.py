@@ -119,7 +119,7 @@ def malformed(place: Place, share: float, seed: int) -> list[dict[str, Any]]:
 def row(fault: str, what: str, times: int, lost: list[str], began: float, **more: int) -> dict[str, Any]:
     """A row of the file, told as it is made."""
     print(f"{fault}: {what}: {times} times, {len(lost)} lost {more}", *lost, sep="\n    ", file=sys.stderr, flush=True)
-    examples = [re.sub(r"(/[\w.+-]+)+/", "", text) for text in lost[:3]]  # no paths of this machine
+    examples = [re.sub(r"(?<!\w)(/[\w.+-]+)+/", "", text) for text in lost[:3]]  # no paths of this machine
     seconds = round(time.perf_counter() - began, 1)
     return {"fault": fault, "what": what, "times": times, "lost": len(lost), **more, "seconds": seconds, "examples": examples}
 
