@@ -86,9 +86,11 @@ def test_rounding_stays_inside_its_allowance() -> None:
     for dim in (8, 128, 256, 1024):
         vectors, queries = (rng.standard_normal((n, dim), dtype=np.float32) for n in (2000, 50))
         index = ExactIndex(vectors, [str(i) for i in range(2000)])
-        scores, indices = module._nearest(queries, vectors, 50)
-        exact = np.einsum("qd,qkd->qk", queries, vectors[indices], dtype=np.float64)
-        assert (abs(scores - exact) <= index._rounding(queries) / 2).all(), dim
+        for asked in (queries, *queries[:, None]):
+            scores, indices = module._nearest(asked, vectors, 50)
+            exact = np.einsum("qd,qkd->qk", asked, vectors[indices], dtype=np.float64)
+            assert (abs(scores - exact) <= index._rounding(asked) / 2).all(), dim
+            assert (np.diff(scores) <= 0).all()
 
 
 def test_an_index_survives_the_disk() -> None:

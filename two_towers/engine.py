@@ -310,7 +310,7 @@ class SearchEngine:
     def _shared(self, query: str, split: Sequence[str]) -> list[set[int | str]]:
         """For each word, which of the query's it is: ids (read_file is two words), or itself where it is unknown."""
         known, plain = self._ids if len(self._ids) < 200_000 else {}, set(words(query))
-        if new := [*{query, *split} - known.keys()]:  # text after text holds the same words
+        if new := [word for word in {query, *split} if word not in known]:  # text after text holds the same words
             rows = self.model.lexical_tokens(new)
             known.update((word, frozenset(rows.row(i).tolist())) for i, word in enumerate(new))
             self._ids = known

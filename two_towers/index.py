@@ -35,7 +35,15 @@ def check_vectors(vectors: np.ndarray, what: str) -> np.ndarray:
 
 # %% ../nbs/lesson3_rank/14_index.ipynb #8621c317
 def _nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    "FAISS's best k by dot product, straight from the matrix: no copy, so a memory-mapped one works too."
+    """The best k by dot product, straight from the matrix: no copy, so a memory-mapped one works too.
+
+    FAISS shares out queries among its threads, so one alone would have one thread: that one is multiplied by NumPy.
+    """
+    if len(queries) == 1:
+        scores = vectors @ queries[0]
+        best = np.argpartition(-scores, k - 1)[:k]
+        best = best[np.argsort(-scores[best])]
+        return scores[None, best], best[None]
     import faiss
 
     usual = faiss.cvar.distance_compute_blas_threshold
