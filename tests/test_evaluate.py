@@ -138,6 +138,9 @@ def test_worst_queries_and_files() -> None:
         report.write(Path(folder) / "model")                                         # again, over the old one
         assert sorted(p.name for p in (Path(folder) / "model").iterdir()) == ["report.md", "report.png"]
         text = (Path(folder) / "model" / "report.md").read_text()
+        beside, gain = report.plot().axes[1], values - report.scores["bm25"].of("MRR@10")
+        counts = (gain > 0).sum(), (gain < 0).sum(), len(gain)
+        assert min(counts) > 0 and beside.get_title() == "better on {:,}, worse on {:,} of {:,}".format(*counts)
         assert "| hybrid |" in text and "report.png" in text and text.count("```") == 10 and "bm25" in text
         assert (Path(folder) / "model" / "report.png").read_bytes().startswith(b"\x89PNG")
         report.plot = lambda: SimpleNamespace(savefig=lambda file, format: 1 / 0)       # it fails while writing

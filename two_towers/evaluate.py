@@ -145,7 +145,7 @@ class Report:
         return read(self, query, row, k)
 
     def plot(self, metric: str | None = None):
-        """A matplotlib figure: the rows of one metric with their intervals."""
+        """A matplotlib figure: the rows of one metric with their intervals, and the model against BM25 query by query."""
         return plot(self, metric or self.primary)
 
     def write(self, folder: str | Path) -> None:
@@ -285,11 +285,11 @@ def as_text(report: Report) -> str:
 
 # %% ../nbs/lesson3_rank/12_evaluation.ipynb #f2f7d587
 def plot(report: Report, metric: str):
-    """A matplotlib figure: the rows of one metric with their intervals."""
+    """A matplotlib figure: the rows of one metric with their intervals, and the model against BM25 query by query."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 2.4), dpi=80, layout="constrained")
-    ax, rows = figure.subplots(), list(report.scores)[::-1]
+    figure = Figure(figsize=(10, 2.6), dpi=80, layout="constrained")
+    (ax, beside), rows = figure.subplots(1, 2, width_ratios=(3, 2)), list(report.scores)[::-1]
     mean = {row: report.scores[row].mean(metric) for row in rows}
     for y, row in enumerate(rows):
         ax.plot(report.scores[row].ci(metric), [y, y], "k-", lw=2)
@@ -300,7 +300,14 @@ def plot(report: Report, metric: str):
            xlabel=f"{metric} with its 95 % interval",
            title=f"{max(mean, key=mean.get)} leads: {report.queries:,} queries over {among}")
     ax.grid(axis="x", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
+    gain = np.sort(report.scores["model"].of(metric) - report.scores["bm25"].of(metric))[::-1]
+    for part, colour in ((np.maximum(gain, 0), "#0072b2"), (np.minimum(gain, 0), "#d55e00")):
+        beside.fill_between(np.arange(len(gain) + 1), np.append(part, part[-1]), step="post", color=colour, lw=0)
+    beside.axhline(0, color="k", lw=0.8)
+    beside.set(xlabel="queries, the model's best first", ylabel=f"{metric}, model - bm25",
+               title=f"better on {(gain > 0).sum():,}, worse on {(gain < 0).sum():,} of {len(gain):,}")
+    for each in (ax, beside):
+        each.spines[["top", "right"]].set_visible(False)
     return figure
 
 # %% ../nbs/lesson3_rank/12_evaluation.ipynb #ea5d7b32
@@ -324,7 +331,8 @@ def as_markdown(report: Report, worst: int = 5) -> str:
     table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     differences = [f"- {name}: {c}" for name, c in report.comparisons().items()]
     lost = [f"```\n{read(report, q)}\n```\n" for q in report.worst(worst, than="bm25")]
-    return "\n".join(["# Evaluation", "", _heading(report), "", *table, "", "![rows with intervals](report.png)", "",
+    return "\n".join(["# Evaluation", "", _heading(report), "", *table, "",
+                      "![rows with intervals; the model against BM25, query by query](report.png)", "",
                       "Query by query (paired randomisation test, Holm's correction):", "", *differences, "",
                       *(f"- {note}" for note in _notes(report)), "", "## Where the model loses most against BM25", "", *lost])
 
