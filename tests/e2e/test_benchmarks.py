@@ -334,6 +334,33 @@ def test_negatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert seeds["none", "random 7"] == 1 and seeds["ict", "random 7"] == 2
 
 
+def test_distillation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tiny encoder teaches for an epoch; asked again, nothing is learned or read by the teacher a second time."""
+    pytest.importorskip("transformers", reason="needs pip install 'two_towers[pretrained]'")
+    from test_pretrained import tiny_encoder
+
+    teacher, out = tiny_encoder(tmp_path / "teacher", layers=1), tmp_path / "made" / "distillation.json"
+    argv = ["--data", "sample", "--model", teacher, "--quick", "--alike", 1, "--epochs", 1, "--hidden", 16, "--batch", 16,
+            "--values", tmp_path / "v", "--out", out]
+    call("distillation", *argv, monkeypatch=monkeypatch)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert list(found["splits"]) == ["validation", "test"] and found["corpus_size"] == 50
+    for split in found["splits"].values():
+        rows = split["rows"]
+        assert {"chance", "bm25", "teacher", "taught, alike", "taught, ranking", "from scratch"} <= set(rows)
+        for row in rows.values():
+            for f in (row[m] for m in ("MRR@10", "nDCG@10")):
+                assert 0 <= f["ci"][0] <= f["value"] <= f["ci"][1] <= 1
+        assert rows["chance"]["nDCG@10"]["value"] < rows["bm25"]["nDCG@10"]["value"] and "bm25" in rows["teacher"]["against"]
+    assert {"share", "loss", "agreement"} <= set(found["about"]["taught, ranking"])
+    assert "taught, ranking" in capsys.readouterr().out
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "v" / "teacher").rglob("*") if p.is_file()}
+    call("distillation", *argv, monkeypatch=monkeypatch)
+    again = json.loads(out.read_text(encoding="utf-8"))
+    assert again["splits"] == found["splits"] and again["about"]["taught, alike"]["loss"] == found["about"]["taught, alike"]["loss"]
+    assert kept and kept == {p: p.stat().st_mtime_ns for p in (tmp_path / "v" / "teacher").rglob("*") if p.is_file()}
+
+
 def test_recommend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "made" / "recommend.json"
     call("recommend", "--quick", "--seeds", 2, "--parts", 1, "--draws", 1, "--out", out, monkeypatch=monkeypatch)
