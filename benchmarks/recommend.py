@@ -1,6 +1,6 @@
 """Recommendation of films: notebook 16's rows on MovieLens' small set, or on people made up, with intervals over people.
 
-    python benchmarks/recommend.py --data FOLDER_OR_ZIP --parts 1 --draws 1 --out benchmarks/measured/recommend.json
+    python benchmarks/recommend.py --data FOLDER_OR_ZIP --out benchmarks/measured/recommend.json
     python benchmarks/recommend.py --data FOLDER_OR_ZIP --choose      # towers' settings, on validation
 
 Each person's last film is the test, the one before validation. EASE's two numbers are chosen on validation; the towers'
