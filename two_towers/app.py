@@ -212,8 +212,11 @@ def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 8000, waiting
     log.info("%s: %s documents at http://%s:%d/   Ctrl-C stops it", folder, f"{len(engine):,}", shown, place.getsockname()[1])
     if host not in LOOPBACK:
         log.warning("everybody who can reach %s can search these documents: there is no password", host)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5,
-                                  server_header=False)).run(sockets=[place])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5,
+                                           server_header=False))
+    server.run(sockets=[place])
+    if server.started and server.should_exit:  # uvicorn hands Ctrl-C on after its orderly end; seen to get lost
+        raise KeyboardInterrupt
 
 # %% ../nbs/lesson3_rank/17f_service.ipynb #bd83a14d
 def search_box(engine: SearchEngine, query: str = "", k: int = 5) -> Any:

@@ -80,6 +80,23 @@ def test_fifty_at_once_and_an_orderly_end(served: tuple[str, subprocess.Popen], 
     assert process.returncode == 130 and "Traceback" not in said, said
 
 
+def test_ctrl_c_is_told_even_where_the_server_swallows_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    from two_towers.app import serve
+
+    class Swallows:
+        def __init__(self, config: Any) -> None:
+            self.started = self.should_exit = True
+
+        def run(self, sockets: list[Any]) -> None:
+            sockets[0].close()
+
+    monkeypatch.setattr(uvicorn, "Server", Swallows)
+    with pytest.raises(KeyboardInterrupt):
+        serve(folder, port=0)
+
+
 def test_a_person_types_and_reads(page: Any, served: tuple[str, subprocess.Popen], tmp_path: Path) -> None:
     address, _ = served
     outside, errors = [], []
