@@ -65,9 +65,10 @@ FELL = 0.9  # of the last ratio: less than that is said
 
 def fallen(rows: list[dict[str, Any]], before: dict[str, Any], threads: int) -> list[str]:
     """A line for each ratio that is less than nine tenths of the last one, measured on as many cores and threads."""
-    if before.get("cores") != cores() or before.get("threads") != threads:
-        return [f"nothing to compare with: the last were measured on {before.get('cores', 'no')} cores, "
-                f"{before.get('threads', 'no')} threads"]
+    if not before:
+        return ["the first kept here: nothing to compare with"]
+    if (before["cores"], before["threads"]) != (cores(), threads):
+        return [f"nothing to compare with: the last were measured on {before['cores']} cores, {before['threads']} threads"]
     last = before["ratios"]
     named = [(f"{r['module']}: {r['name']}", r["ratio"]) for r in rows]
     lines = [f"fell since {before['date']}: {name}, from {last[name]:.2f} to {ratio:.2f}" for name, ratio in named
