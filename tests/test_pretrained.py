@@ -27,8 +27,8 @@ def tiny_encoder(folder, layers=4, width=32, truncated=False, **config):
 
     pieces = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     pieces.normalizer, pieces.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    pieces.train_from_iterator(load("sample").corpus.values(), trainers.WordPieceTrainer(vocab_size=600, special_tokens=special))
+    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False)
+    pieces.train_from_iterator(load("sample").corpus.values(), trainer)
     pieces.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     if truncated:
         pieces.enable_truncation(8)
