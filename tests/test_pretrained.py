@@ -12,7 +12,7 @@ from torch import nn
 from two_towers import pretrained
 from two_towers.data import load
 from two_towers.engine import SearchEngine
-from two_towers.pretrained import PretrainedConfig, layers_of
+from two_towers.pretrained import PretrainedConfig, layers_of, positions
 from two_towers.towers import DualEncoder
 from two_towers.train import fit
 from two_towers.words import bags
@@ -47,6 +47,18 @@ def tiny(**config):
     """A pretrained tower for the sample collection."""
     with tempfile.TemporaryDirectory() as folder:
         return DualEncoder.for_corpus(load("sample"), "pretrained", model=tiny_encoder(folder), progress=False, **config)
+
+
+def test_roberta_counts_its_places_after_the_padding() -> None:
+    from types import SimpleNamespace
+
+
+    def reads(**config):
+        return positions(SimpleNamespace(config=SimpleNamespace(**config)))
+
+
+    assert reads(model_type="xlm-roberta", max_position_embeddings=514, pad_token_id=1) == 512
+    assert reads(model_type="bert", max_position_embeddings=512, pad_token_id=0) == 512
 
 
 def test_vectors_are_those_of_sentence_transformers() -> None:

@@ -53,6 +53,21 @@ def test_evidence_is_what_others_compute() -> None:
         assert np.allclose(np.expm1(saw.words[:, :, 16].numpy()), counts, atol=1e-4)
 
 
+def test_each_side_has_its_tower_and_unknown_words_match_nothing() -> None:
+    small = load("sample")
+    two = DualEncoder.for_corpus(small, dim=16, lexical=32, shared=False, progress=False).eval()
+    with torch.no_grad():
+        two.query_tower.words.weight.add_(torch.randn(two.query_tower.words.weight.shape, generator=torch.Generator().manual_seed(0)))
+    papers, asks = ["zzqx bees make honey", "qqzx honey and bread"], ["xxqz honey"]  # no tower knows the first word of any
+    look, wanted, share = Eyes(two, two.tokens(papers)), torch.from_numpy(two.tokens(asks).ids.astype(np.int64)), two.config.lexical_share
+    saw = look(wanted, two.tokens(papers).take(np.arange(2)))
+    score = (1 - share) * saw.texts[:, 12] + share * saw.texts[:, 13]
+    whole = two.encode_texts(papers, side="document") @ two.encode_texts(asks, side="query")[0]
+    assert np.allclose(score.numpy(), whole, atol=1e-5)
+    assert wanted[0] == 1 and saw.weight[0] == 0 and saw.weight[1] > 0
+    assert (saw.words[:, 0, 16:] == 0).all() and (saw.words[:, 1, 16] > 0).all()
+
+
 def test_a_document_is_read_the_same_in_any_company() -> None:
     small = load("sample")
     tiny = DualEncoder.for_corpus(small, dim=16, lexical=32, progress=False).eval()
