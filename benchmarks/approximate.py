@@ -1,7 +1,7 @@
 """Approximate search: recall against queries per second and bytes per document, at several sizes of the corpus.
 
     python benchmarks/approximate.py [--data pydocs] [--sizes 38000 680000] [--dim 256] [--queries 1000] [--threads 1]
-        [--kinds ivf hnsw hnsw64 pq int8 binary] [--out benchmarks/measured/approximate.json]
+        [--kinds ivf hnsw hnsw64 hnsw64half pq int8 binary] [--out benchmarks/measured/approximate.json]
 
 The vectors are a tower's: trained for two epochs on the cloze task and read from random spans of the corpus's texts, as
 many different spans as documents are asked for. The queries are the collection's test and validation queries. Exact
@@ -25,11 +25,13 @@ SEARCHES: dict[str, tuple[tuple[int | None, ...], bool]] = {  # kind: efforts, a
     "ivf": ((1, 4, 16, 64, 256), False),
     "hnsw": ((10, 20, 40, 80, 160, 320), False),
     "hnsw64": ((10, 20, 40, 80, 160, 320), False),
+    "hnsw64half": ((40, 80, 120, 160, 200, 320), False),
     "pq": ((None,), True),
     "int8": ((None,), True),
     "binary": ((None,), True),
 }
-SETTINGS = {"hnsw64": ("hnsw", {"links": 64, "build_effort": 200})}  # others: the kind of that name, as it comes
+WELL = {"links": 64, "build_effort": 200}
+SETTINGS = {"hnsw64": ("hnsw", WELL), "hnsw64half": ("hnsw", WELL | {"bits": 16})}  # others: a kind, as it comes
 
 
 def vectors(name: str, size: int, dim: int, queries: int, span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ def test_bad_input_names_the_value() -> None:
     index = ApproximateIndex(DOCUMENTS[:300], IDS[:300])
     for call, said in ((lambda: ApproximateIndex(DOCUMENTS, IDS, "annoy"), "unknown kind 'annoy'"), (lambda: ApproximateIndex(DOCUMENTS, IDS[:3]), "2000 vectors for 3 ids"),
                        (lambda: ApproximateIndex(DOCUMENTS[:2], ["a", "a"]), "'a' is there already, or twice"), (lambda: ApproximateIndex(DOCUMENTS, IDS, "hnsw", lists=3), "lists=3 is no setting of hnsw"),
-                       (lambda: ApproximateIndex(DOCUMENTS, IDS, "ivf", lists=0), "lists=0"), (lambda: ApproximateIndex(DOCUMENTS, IDS, "pq", pieces=7), "7 pieces of 32"),
+                       (lambda: ApproximateIndex(DOCUMENTS, IDS, "ivf", lists=0), "lists=0"), (lambda: ApproximateIndex(DOCUMENTS, IDS, bits=12), "bits=12: a graph keeps 8, 16 or 32"), (lambda: ApproximateIndex(DOCUMENTS, IDS, "pq", pieces=7), "7 pieces of 32"),
                        (lambda: ApproximateIndex(DOCUMENTS[:, :30], IDS, "binary"), "30 dimensions: binary"), (lambda: ApproximateIndex(DOCUMENTS[:0], []), "0 vectors"),
                        (lambda: ApproximateIndex(DOCUMENTS * np.nan, IDS), "NaN"), (lambda: index.search(QUERIES[:, :5]), "5 dimensions against an index of 32"),
                        (lambda: index.search(QUERIES, 0), "k=0"), (lambda: index.search(QUERIES, 5, effort=0), "effort=0"), (lambda: index.add(QUERIES[:, :5], IDS[:50]), "5 dimensions for an index of 32"),
@@ -133,3 +133,19 @@ def test_bytes_by_count_are_those_measured() -> None:
         shared = {"ivf": 20 * 32 * 4, "pq": 256 * 32 * 4, "int8": 2 * 32 * 4}.get(kind, 0) / 2000  # tables for all documents together
         assert abs(index.bytes_per_document - shared - needs(1, 32, kind)) < 0.15 * needs(1, 32, kind) + 4, kind
     assert needs(10, 64, "exact") == 2560 and needs(1, 64, "pq", pieces=8) == 8 and set(EFFORT) == set(KINDS)
+
+
+def test_fewer_bits_a_number_take_less_and_find_nearly_as_much() -> None:
+    found = {}
+    for bits, off in ((32, 1e-6), (16, 1e-3), (8, 2e-2)):
+        index = ApproximateIndex(DOCUMENTS, IDS, "hnsw", bits=bits)
+        scores, rows = index.search(QUERIES, 10, effort=64)
+        assert np.abs(scores - np.einsum("qkd,qd->qk", DOCUMENTS[rows], QUERIES)).max() < off, bits
+        assert abs(index.bytes_per_document - needs(1, 32, "hnsw", bits=bits)) < 4, bits
+        found[bits] = recall_of(rows, TRUTH)
+        with tempfile.TemporaryDirectory() as folder:
+            index.save(folder)
+            again = ApproximateIndex.load(folder)
+            assert np.array_equal(again.search(QUERIES, 10, effort=64)[1], rows) and again.settings["bits"] == bits
+            again.add(DOCUMENTS[:1], ["new"])
+    assert found[16] > found[32] - 0.01 and found[32] - 0.1 < found[8] < found[16]

@@ -45,8 +45,13 @@ def _made(kind: str, n: int, dim: int, settings: dict[str, Any]) -> tuple[Any, d
         index.cp.seed, index.cp.spherical, index.cp.min_points_per_centroid = settings["seed"] + 1, True, 1
         return index, settings
     if kind == "hnsw":
-        settings = {"links": 32, "build_effort": 100, **settings}
-        index = faiss.IndexHNSWFlat(dim, settings["links"], ip)
+        settings = {"links": 32, "build_effort": 100, "bits": 32, **settings}
+        kept = {8: faiss.ScalarQuantizer.QT_8bit, 16: faiss.ScalarQuantizer.QT_fp16, 32: None}
+        if settings["bits"] not in kept:
+            raise ValueError(f"bits={settings['bits']}: a graph keeps 8, 16 or 32 bits of a number")
+        number = kept[settings["bits"]]
+        index = (faiss.IndexHNSWFlat(dim, settings["links"], ip) if number is None else
+                 faiss.IndexHNSWSQ(dim, number, settings["links"], ip))
         index.hnsw.efConstruction = settings["build_effort"]
         return index, settings
     if kind == "pq":
@@ -71,14 +76,15 @@ class ApproximateIndex:
         "hnsw"    walks a graph of `links` neighbours a document with a list of `effort` candidates (Malkov and Yashunin 2020)
         "pq"      one byte for each of `pieces` pieces of a vector (Jégou, Douze and Schmid 2011)
         "int8"    eight bits a number; "binary": its sign, compared by Hamming distance
-    settings: lists; links and build_effort; pieces. FAISS is told `seed`; vectors are learned from at most 100,000 rows.
+    settings: lists; links, build_effort and bits (a number's: 32, 16 or 8); pieces. FAISS is told `seed`; vectors are learned
+    from at most 100,000 rows.
 
-    A score of "pq" and "int8" is that of the coarse vectors, one of "binary" the number of equal signs: score again with
-    `rescored`. Raises ValueError for counts that differ, ids that occur twice, NaN, an unknown kind or setting.
+    A score of "pq", "int8" and of fewer than 32 bits is that of the coarse vectors, one of "binary" the number of equal signs:
+    score again with `rescored`. Raises ValueError for counts that differ, ids that occur twice, NaN, an unknown kind or setting.
     """
 
     def __init__(self, vectors: np.ndarray, ids: Sequence[str], kind: str = "hnsw", *, seed: int = 0, **settings: int):
-        known = {"ivf": {"lists"}, "hnsw": {"links", "build_effort"}, "pq": {"pieces"}, "int8": set(), "binary": set()}
+        known = {"ivf": {"lists"}, "hnsw": {"links", "build_effort", "bits"}, "pq": {"pieces"}, "int8": set(), "binary": set()}
         if kind not in known:
             raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
         if unknown := sorted(settings.keys() - known[kind]):
@@ -234,10 +240,10 @@ def rescored(rows: np.ndarray, queries: np.ndarray, vectors: np.ndarray, k: int 
     return np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
 
 # %% ../nbs/lesson3_rank/14b_approximate.ipynb #9cbf6eb3
-def needs(documents: int, dim: int, kind: str, links: int = 32, pieces: int | None = None) -> float:
+def needs(documents: int, dim: int, kind: str, links: int = 32, pieces: int | None = None, bits: int = 32) -> float:
     """Bytes that `documents` vectors of `dim` dimensions take in an index of that kind ("exact" or one of `KINDS`), by count."""
-    a_document = {"exact": 4 * dim, "ivf": 4 * dim + 8, "hnsw": 4 * dim + 8 * links + 16, "pq": pieces or dim // 4, "int8": dim,
-                  "binary": dim / 8}
+    a_document = {"exact": 4 * dim, "ivf": 4 * dim + 8, "hnsw": dim * bits / 8 + 8 * links + 16, "pq": pieces or dim // 4,
+                  "int8": dim, "binary": dim / 8}
     if kind not in a_document:
         raise ValueError(f"unknown kind {kind!r}: use exact or one of {', '.join(KINDS)}")
     return documents * a_document[kind]
