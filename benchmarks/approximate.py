@@ -1,7 +1,7 @@
 """Approximate search: recall against queries per second and bytes per document, at several sizes of the corpus.
 
     python benchmarks/approximate.py [--data pydocs] [--sizes 38000 680000] [--dim 256] [--queries 1000] [--threads 1]
-        [--kinds ivf hnsw hnsw64 hnsw64half pq int8 binary] [--out benchmarks/measured/approximate.json]
+        [--kinds ivf hnsw hnsw64 hnsw64half hnsw64byte pq int8 binary] [--out benchmarks/measured/approximate.json]
 
 The vectors are a tower's: trained for two epochs on the cloze task and read from random spans of the corpus's texts, as
 many different spans as documents are asked for. The queries are the collection's test and validation queries. Exact
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,19 @@ from ladder import guarded
 from timing import clock, set_threads, table
 from vectors import write
 
-SEARCHES: dict[str, tuple[tuple[int | None, ...], bool]] = {  # kind: efforts, and whether a hundred are scored again, too
-    "ivf": ((1, 4, 16, 64, 256), False),
-    "hnsw": ((10, 20, 40, 80, 160, 320), False),
-    "hnsw64": ((10, 20, 40, 80, 160, 320), False),
-    "hnsw64half": ((40, 80, 120, 160, 200, 320), False),
-    "pq": ((None,), True),
-    "int8": ((None,), True),
-    "binary": ((None,), True),
+SEARCHES: dict[str, tuple[tuple[int | None, ...], int]] = {  # kind: efforts, and how many are scored again (0: none)
+    "ivf": ((1, 4, 16, 64, 256), 0),
+    "hnsw": ((10, 20, 40, 80, 160, 320), 0),
+    "hnsw64": ((10, 20, 40, 80, 160, 320), 0),
+    "hnsw64half": ((40, 80, 120, 160, 200, 320), 0),
+    "hnsw64byte": ((40, 80, 120, 160, 200, 320), 20),
+    "pq": ((None,), 100),
+    "int8": ((None,), 100),
+    "binary": ((None,), 100),
 }
 WELL = {"links": 64, "build_effort": 200}
-SETTINGS = {"hnsw64": ("hnsw", WELL), "hnsw64half": ("hnsw", WELL | {"bits": 16})}  # others: a kind, as it comes
+SETTINGS = {"hnsw64": ("hnsw", WELL), "hnsw64half": ("hnsw", WELL | {"bits": 16}),
+            "hnsw64byte": ("hnsw", WELL | {"bits": 8})}  # others: a kind, as it comes
 
 
 def vectors(name: str, size: int, dim: int, queries: int, span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,9 +82,16 @@ def timed(act: Any, tick: Any, rounds: int = 3) -> tuple[float, Any]:
     return min(times), found
 
 
+def again_scored(search: Any, queries: np.ndarray, documents: np.ndarray, k: int) -> Any:
+    """What `search` finds, scored again by the whole vectors, and the best k of it."""
+    from two_towers.approximate import rescored
+
+    return rescored(search()[1], queries, documents, k)
+
+
 def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, kinds: list[str], k: int = 10) -> list[dict[str, Any]]:
     """A point for exact search and for each of `kinds` and effort."""
-    from two_towers.approximate import ApproximateIndex, recall_of, rescored
+    from two_towers.approximate import ApproximateIndex, recall_of
     from two_towers.index import ExactIndex
 
     ids = [str(i) for i in range(len(documents))]
@@ -89,14 +99,14 @@ def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, kinds: list[
     exact.search(queries[:10], k)
     base, (_, truth) = timed(lambda: exact.search(queries, k), tick)
 
-    def point(kind: str, effort: int | None, again: bool, seconds: float, rows: np.ndarray, held: float,
+    def point(kind: str, effort: int | None, again: int, seconds: float, rows: np.ndarray, held: float,
               build: float) -> dict[str, Any]:
         found = {"kind": kind, "effort": effort, "rescored": again, "recall": round(recall_of(rows, truth), 4)}
         found |= {"queries_per_second": round(len(queries) / seconds, 1), "times_exact": round(base / seconds, 2)}
         print(json.dumps(found), file=sys.stderr, flush=True)
         return found | {"bytes_per_document": round(held, 1), "build_seconds": round(build, 1)}
 
-    points = [point("exact", None, False, base, truth, 4.0 * documents.shape[1], 0.0)]
+    points = [point("exact", None, 0, base, truth, 4.0 * documents.shape[1], 0.0)]
     for kind in kinds:
         efforts, again = SEARCHES[kind]
         start = tick()
@@ -104,11 +114,10 @@ def measured(documents: np.ndarray, queries: np.ndarray, tick: Any, kinds: list[
         index = ApproximateIndex(documents, ids, made, **settings)
         build, held = tick() - start, index.bytes_per_document
         for effort in efforts:
-            seconds, (_, rows) = timed(lambda index=index, effort=effort: index.search(queries, k, effort=effort), tick)
-            points.append(point(kind, effort, False, seconds, rows, held, build))
-        if again:
-            seconds, (_, rows) = timed(lambda index=index: rescored(index.search(queries, 100)[1], queries, documents, k), tick)
-            points.append(point(kind, None, True, seconds, rows, held, build))
+            for candidates in sorted({0, again}):
+                search = partial(index.search, queries, candidates or k, effort=effort)
+                seconds, (_, rows) = timed(partial(again_scored, search, queries, documents, k) if candidates else search, tick)
+                points.append(point(kind, effort, candidates, seconds, rows, held, build))
         del index
     return points
 
@@ -137,7 +146,7 @@ def main() -> None:
         about = {"documents": size, "dim": o.dim, "queries": len(queries), "threads": o.threads}
         found.append(about | {"points": measured(documents, queries, tick, o.kinds)})
         write(o.out, {"data": Path(o.data).name, "sizes": found})
-    lines = [[f"{s['documents']:,}", p["kind"], str(p["effort"] or ""), "yes" if p["rescored"] else "", f"{p['recall']:.3f}",
+    lines = [[f"{s['documents']:,}", p["kind"], str(p["effort"] or ""), str(p["rescored"] or ""), f"{p['recall']:.3f}",
               f"{p['queries_per_second']:,.0f}", f"{p['times_exact']:.1f}", f"{p['bytes_per_document']:.0f}",
               f"{p['build_seconds']:.0f}"]
              for s in found for p in s["points"]]
