@@ -10,7 +10,7 @@ import torch
 
 from two_towers.checkpoint import load_tensors, save_tensors
 from two_towers.data import load
-from two_towers.distil import Alike, Lessons, batch_margins, identity, lessons_from, lists_as_qrels, spans, teacher_vectors
+from two_towers.distil import Alike, Lessons, apart, batch_margins, identity, lessons_from, lists_as_qrels, spans, teacher_vectors
 from two_towers.losses import margin_mse
 from two_towers.towers import DualEncoder
 from two_towers.train import fit, validate
@@ -109,6 +109,28 @@ def test_what_does_not_fit_is_named() -> None:
     some = lessons.take(np.array([2, 0, 2]))
     assert some.queries == [lessons.queries[i] for i in (2, 0, 2)] and (some.rows == lessons.rows[[2, 0, 2]]).all()
     assert torch.equal(some.query_vectors, lessons.query_vectors[[2, 0, 2]]) and len(some) == 3
+
+
+def test_apart_each_side_begins_with_what_both_have_learned() -> None:
+    data, teacher, lessons = taught()
+    model, texts = towers(hidden=(8,)), list(data.corpus.values())
+    together = {side: model.encode_texts(texts, side=side) for side in ("query", "document")}
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    assert apart(model) is model and not model.config.shared
+    assert all(np.array_equal(model.encode_texts(texts, side=side), v) for side, v in together.items())
+    asked = {w for row in range(len(lessons)) for w in model.tokens(list(lessons.queries)).row(row).tolist()}
+    alike = Alike(lessons)
+    fit(model, alike, loss=alike.regression, epochs=3, batch_size=32, lr=0.01, progress=False)
+    query, document = (tower.words.weight.detach() for tower in (model.query_tower, model.document_tower))
+    unasked = [w for w in range(len(query)) if w not in asked]
+    assert unasked and torch.equal(query[unasked], state["document_tower.words.weight"][unasked])   # kept, not lost
+    assert not torch.equal(document[unasked], query[unasked]) and not torch.equal(query, state["document_tower.words.weight"])
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(folder)
+        again = DualEncoder.load(folder)
+    assert all(np.array_equal(again.encode_texts(texts, side=side), model.encode_texts(texts, side=side)) for side in together)
+    with pytest.raises(ValueError, match="shared False: each side has a tower of its own already"):
+        apart(model)
 
 
 def test_spans_are_cut_from_their_texts() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -125,20 +126,22 @@ def test_a_teacher_trains_without_a_label_and_can_be_gone_on_with() -> None:
         patch.setattr("two_towers.recipe.evaluate", cut)                                     # all is trained, nothing is saved yet
         with pytest.raises(KeyboardInterrupt):
             train_folder(data, f"{place}/cut", taught, progress=False)
-        (Path(place) / "cut/train.checkpoint.safetensors").unlink()                          # as if cut off after the first phase
+        shutil.copytree(f"{place}/cut", f"{place}/early")
         patch.undo()
         patch.setenv("TWO_TOWERS_CACHE", f"{place}/cache")
-        train_folder(data, f"{place}/cut", taught, resume=True, progress=False)
-        same = [Path(f"{place}/{name}/model.safetensors").read_bytes() for name in ("whole", "cut")]
-        assert same[0] == same[1]
+        for name, lost in (("cut", ("train",)), ("early", ("train", "apart"))):               # as if cut off after a phase, or before
+            for phase in lost:
+                (Path(place) / name / f"{phase}.checkpoint.safetensors").unlink()
+            train_folder(data, f"{place}/{name}", taught, resume=True, progress=False)
+            assert Path(f"{place}/{name}/model.safetensors").read_bytes() == Path(f"{place}/whole/model.safetensors").read_bytes()
         model = DualEncoder.load(f"{place}/whole")
-        assert model.config.hidden == (16,) and model.config.tower == "avgpool"
+        assert model.config.hidden == (64,) and not model.config.shared and model.config.tower == "avgpool"
         with pytest.raises(ValueError, match="dim 8: the vectors of .* have 16 coordinates"):
             train_model(data, dataclasses.replace(taught, dim=8), progress=False)
         history = train_model(data, dataclasses.replace(taught, dim=8, pretrain="ict", tower="gru"), progress=False)[1]
         assert list(history) == ["pretrain", "train"]
         data.qrels = {}                                                                      # texts alone are enough
-        assert list(train_model(data, taught, progress=False)[1]) == ["pretrain", "train"]
+        assert list(train_model(data, taught, progress=False)[1]) == ["pretrain", "apart", "train"]
 
 
 def test_whose_folder_it_is() -> None:

@@ -5,6 +5,7 @@
 # %% ../nbs/lesson3_rank/15c_distillation.ipynb #a0841126
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import random
@@ -24,10 +25,11 @@ from .checkpoint import load_tensors, save_tensors
 from .glance import Part
 from .index import ExactIndex
 from .negatives import Judge
+from .towers import DualEncoder
 from .train import Batch, batches
 
 # %% auto #0
-__all__ = ['batch_margins', 'Lessons', 'Ranked', 'Alike', 'spans', 'identity', 'teacher_vectors', 'lists_as_qrels',
+__all__ = ['batch_margins', 'Lessons', 'Ranked', 'Alike', 'apart', 'spans', 'identity', 'teacher_vectors', 'lists_as_qrels',
            'lessons_from']
 
 # %% ../nbs/lesson3_rank/15c_distillation.ipynb #1b05a337
@@ -196,6 +198,18 @@ class Alike:
                              f"dim={there[0].shape[1]}, or use `ranking` alone, which compares scores")
         pairs = zip((query, document), there, strict=True)
         return sum((1 - F.cosine_similarity(ours, theirs.to(ours.device))).mean() for ours, theirs in pairs)
+
+# %% ../nbs/lesson3_rank/15c_distillation.ipynb #5d1f0a11
+def apart(model: DualEncoder) -> DualEncoder:
+    """The same model, changed in place: from now on each side has a tower of its own. Both begin as what was learned together.
+
+    Apart from the start they would know less: a query tower meets few words, and every other one stays as random as it was.
+    Raises ValueError where each side has its own already.
+    """
+    if not model.config.shared:
+        raise ValueError("shared False: each side has a tower of its own already")
+    model.query_tower_alone, model.config = copy.deepcopy(model.document_tower), replace(model.config, shared=False)
+    return model
 
 # %% ../nbs/lesson3_rank/15c_distillation.ipynb #97b26cd1
 def spans(corpus: Mapping[str, str], seed: int = 0, words: tuple[int, int] = (4, 14)) -> list[str]:

@@ -22,7 +22,7 @@ import torch
 
 from .checkpoint import replacing
 from .data import cache_folder
-from .distil import Alike, lessons_from
+from .distil import Alike, apart, lessons_from
 from .engine import build_index
 from .evaluate import Report, evaluate, primary
 from .hard_pairs import HardPairs
@@ -120,7 +120,7 @@ class Recipe:
 
 WITHOUT = {"vectors": "none", "lexical": 0, "pretrain": "none", "mix": 0.0}   # a pretrained tower
 TAUGHT_WITHOUT = {"positives": "selected", "negatives": "inbatch"}            # loss "margin-mse"
-TAUGHT = {"pretrain": "teacher", "pretrain_epochs": 14, "epochs": 8, "batch": 128, "lr": 1e-3}   # notebook 15c
+TAUGHT = {"pretrain": "teacher", "pretrain_epochs": 10, "epochs": 8, "batch": 128, "lr": 1e-3}   # notebook 15c
 PRETRAINED = WITHOUT | {"epochs": 3, "batch": 64, "valid_queries": 200}       # of first trials, not tuned (notebook 13c)
 
 
@@ -178,15 +178,15 @@ def train_model(data: Any, recipe: Recipe = Recipe(), out: str | Path | None = N
 def _taught(data: Any, recipe: Recipe, out: str | Path | None, resume: bool,
             progress: bool) -> tuple[DualEncoder, dict[str, History]]:
     """The same where a teacher says what is right (notebook 15c). Its vectors are kept in the cache folder."""
-    own = {"hidden": (recipe.dim,)} if recipe.tower == "avgpool" else {}
+    own = {"hidden": (4 * recipe.dim,)} if recipe.tower == "avgpool" else {}
     model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, vectors=recipe.vectors, lexical=recipe.lexical,
                                    seed=recipe.seed, word_dropout=0.0, lexical_share=0.0, **own)
     teacher = DualEncoder.for_corpus(data, "pretrained", model=recipe.model, tokenizer=model.tokenizer, progress=progress)
     if recipe.pretrain == "teacher" and recipe.dim != teacher.config.dim:
         raise ValueError(f"dim {recipe.dim}: the vectors of {recipe.model!r} have {teacher.config.dim} coordinates; use dim "
                          f"{teacher.config.dim}, or pretrain 'none' or 'ict'")
-    log.info("the teacher reads %s documents and as many spans; what it gave before is kept", f"{len(data.corpus):,}")
-    lessons, held = lessons_from(teacher, data, seed=recipe.seed, folder=cache_folder() / "teachers", progress=progress)
+    log.info("the teacher reads %s documents and two spans of each; what it gave before is kept", f"{len(data.corpus):,}")
+    lessons, held = lessons_from(teacher, data, seed=recipe.seed, cuts=2, folder=cache_folder() / "teachers", progress=progress)
     del teacher
     shared = {"seed": recipe.seed, "precision": recipe.precision, "out": out, "resume": resume, "progress": progress}
     first = {"epochs": recipe.pretrain_epochs, "lr": recipe.pretrain_lr, "name": "pretrain", **shared}
@@ -194,6 +194,8 @@ def _taught(data: Any, recipe: Recipe, out: str | Path | None, resume: bool,
     if recipe.pretrain == "teacher":  # two texts a row here, three below: about as many a step
         alike = Alike(lessons)
         history["pretrain"] = fit(model, alike, loss=alike.regression, batch_size=2 * recipe.batch, **first)
+        first |= {"lr": recipe.pretrain_lr * 2 / 3, "name": "apart"}
+        history["apart"] = fit(apart(model), alike, loss=alike.regression, batch_size=2 * recipe.batch, **first)
     elif recipe.pretrain == "ict" and len(cloze := inverse_cloze(data.corpus).pairs(model.tokens)):
         history["pretrain"] = fit(model, cloze, temperature=recipe.temperature, batch_size=recipe.batch, **first)
     log.info("training: %d epochs over %s queries and spans, by the teacher's margins", recipe.epochs, f"{len(lessons):,}")

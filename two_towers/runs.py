@@ -224,7 +224,8 @@ def _differs(row: dict[str, Any], but: Collection[tuple[str, Any]] = ()) -> str:
 
 def _progress(row: dict[str, Any]) -> tuple[str, str]:
     """What was done of an unfinished training, and the command that goes on."""
-    of = {"pretrain": row["recipe"]["pretrain_epochs"], "train": row["recipe"]["epochs"]}
+    before = row["recipe"]["pretrain_epochs"]
+    of = {"pretrain": before, "apart": before, "train": row["recipe"]["epochs"]}
     done = [f"{_text(phase)} {n} of {of.get(phase, '?')} epochs" for phase, n in row["epochs"].items()] or ["no epoch done yet"]
     valid = [f"{_text(name)} {value:.3f} on validation" for name, value in (row["valid"] or {}).items()]
     what = f"{_text(row['run'])}: {row['state']}: {', '.join(done + valid)}; {_differs(row)}, seed {_text(row['seed'])}"

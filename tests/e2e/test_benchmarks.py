@@ -347,18 +347,18 @@ def test_distillation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert list(found["splits"]) == ["validation", "test"] and found["corpus_size"] == 50
     for split in found["splits"].values():
         rows = split["rows"]
-        assert {"chance", "bm25", "teacher", "taught, alike", "taught, ranking", "from scratch"} <= set(rows)
+        assert {"chance", "bm25", "teacher", "taught, alike", "taught, apart", "taught, ranking", "from scratch"} <= set(rows)
         for row in rows.values():
             for f in (row[m] for m in ("MRR@10", "nDCG@10")):
                 assert 0 <= f["ci"][0] <= f["value"] <= f["ci"][1] <= 1
         assert rows["chance"]["nDCG@10"]["value"] < rows["bm25"]["nDCG@10"]["value"] and "bm25" in rows["teacher"]["against"]
     assert {"share", "loss", "agreement"} <= set(found["about"]["taught, ranking"])
     said = capsys.readouterr().out
-    assert "taught, ranking" in said and said.count("\ncuts1-") + said.startswith("cuts1-") == 2  # an epoch of each kind
+    assert "taught, ranking" in said and said.count("\ncuts2-") + said.startswith("cuts2-") == 3  # an epoch of each kind
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "v" / "teacher").rglob("*") if p.is_file()}
     call("distillation", *argv, monkeypatch=monkeypatch)
     again = json.loads(out.read_text(encoding="utf-8"))
-    assert "cuts1-" not in capsys.readouterr().out and again["splits"] == found["splits"]
+    assert "cuts2-" not in capsys.readouterr().out and again["splits"] == found["splits"]
     assert again["about"]["taught, alike"]["loss"] == found["about"]["taught, alike"]["loss"]
     assert kept and kept == {p: p.stat().st_mtime_ns for p in (tmp_path / "v" / "teacher").rglob("*") if p.is_file()}
 
