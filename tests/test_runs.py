@@ -64,6 +64,9 @@ def test_every_folder_has_its_row() -> None:
             assert why in found[name]["problem"] and found[name]["test"] is None
         assert json.loads(json.dumps(runs(tmp).rows)) == runs(tmp).rows
         state = json.loads((Path(tmp) / "d/training.json").read_text())
+        (Path(tmp) / "d/training.json").write_text(json.dumps(state | {"processes": 2}))     # begun by several
+        several = "torchrun --standalone --nproc-per-node 2 -m two_towers.parallel"
+        assert read_folder(Path(tmp) / "d")["command"] == f"{several} --data sample --dim 16 --out {tmp}/d --resume"
         (Path(tmp) / "d/training.json").write_text(json.dumps(state | {"options": []}))      # begun in Python, not by a command
         assert read_folder(Path(tmp) / "d")["command"] == f"train_folder(data, '{tmp}/d', Recipe(dim=16, epochs=9, seed=5), resume=True)"
 

@@ -167,6 +167,22 @@ def test_resume_without_validation_and_twice() -> None:
         fit(Words(), word_pairs(), resume=True, **SETTINGS)
 
 
+def test_others_go_on_from_what_one_has_kept() -> None:
+    whole = Words()
+    fit(whole, word_pairs(), **SETTINGS)
+    with tempfile.TemporaryDirectory() as out:
+        def files(): return {p: p.read_bytes() for p in Path(out).rglob("*") if p.is_file()}
+        with pytest.raises(Stop):
+            fit(Words(), word_pairs(), out=out, on_epoch=stop_after(2), **SETTINGS)
+        before, model = files(), Words(seed=7)
+        assert len(fit(model, word_pairs(), out=out, resume=True, keep=False, **SETTINGS).rows) == 5
+        assert torch.equal(flat(model), flat(whole))
+        fit(Words(), word_pairs(), out=out, keep=False, **SETTINGS)  # from the beginning: what is there is not its own
+        assert before == files()
+        fit(Words(), word_pairs(), out=Path(out, "nowhere"), resume=True, keep=False, **SETTINGS)
+        assert not Path(out, "nowhere").exists()
+
+
 def test_a_changed_setting_is_refused_with_both_values() -> None:
     with tempfile.TemporaryDirectory() as out:
         fit(Words(), word_pairs(), out=out, valid=first, **SETTINGS)

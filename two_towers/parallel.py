@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from . import losses
 from .batch import Batch, Pairs, vectors
+from .history import History
 from .words import Bags
 
 # %% auto #0
-__all__ = ['KNOWN', 'Part', 'Share', 'Gathered', 'processes', 'train', 'main']
+__all__ = ['KNOWN', 'Part', 'Share', 'Gathered', 'processes', 'train', 'first', 'train_folder', 'main']
 
 # %% ../nbs/lesson3_rank/17h_parallel.ipynb #cc0da08d
 @dataclass
@@ -34,6 +35,7 @@ class Part(Batch):
 
     whole_known: Tensor | None = None   # (B, B + N) of the whole batch
     whole_weight: Tensor | None = None  # (B,)
+    step: int = 0                       # of its epoch, from 0
 
 
 def _rows(x: Any, lo: int, hi: int) -> Any:
@@ -59,10 +61,10 @@ class Share:
 
     def epoch(self, batch_size: int, rng: np.random.Generator) -> Iterator[Part]:
         """This process's rows of every batch."""
-        for batch in self.source.epoch(batch_size * self.world, rng):
-            yield self.part(batch)
+        for step, batch in enumerate(self.source.epoch(batch_size * self.world, rng)):
+            yield self.part(batch, step)
 
-    def part(self, batch: Batch) -> Part:
+    def part(self, batch: Batch, step: int = 0) -> Part:
         """This process's rows of one batch."""
         B, N = len(batch.query_ids), 0 if batch.negative is None else len(batch.negative_ids)
         if B % self.world or N % self.world:
@@ -77,7 +79,7 @@ class Share:
         negative = None if batch.negative is None else _rows(batch.negative, first, last)
         return Part(_rows(batch.query, lo, hi), _rows(batch.document, lo, hi), batch.query_ids[lo:hi], batch.document_ids[lo:hi],
                     negative, None if negative is None else batch.negative_ids[first:last], known[lo:hi][:, mine],
-                    None if batch.weight is None else batch.weight[lo:hi], known, batch.weight)
+                    None if batch.weight is None else batch.weight[lo:hi], known, batch.weight, step)
 
 # %% ../nbs/lesson3_rank/17h_parallel.ipynb #348741cc
 class _Vectors(nn.Module):
@@ -116,6 +118,14 @@ class Gathered:
 
     def __init__(self, model: nn.Module, temperature: float = 0.05):
         self.temperature, self.together = temperature, dist.is_initialized() and dist.get_world_size() > 1
+        self.begin(model)
+
+    def begin(self, model: nn.Module) -> None:
+        """Compare the processes' models, ValueError where they differ, and wrap them anew: at each epoch's first step.
+
+        From its second step on DistributedDataParallel packs the gradients otherwise, and with that their order in a sum of three
+        or more. Begun anew, an epoch adds up the same whether or not training was cut off before it.
+        """
         self.towers = _Vectors(model)
         if self.together:
             mine = torch.stack([p.detach().double().sum() for p in model.parameters()])
@@ -127,6 +137,8 @@ class Gathered:
             self.towers = DistributedDataParallel(self.towers, init_sync=False, broadcast_buffers=False)  # buffers never change
 
     def __call__(self, model: nn.Module, batch: Part) -> Tensor:
+        if self.together and batch.step == 0:
+            self.begin(model)
         mine = self.towers(batch)
         if self.together:
             mine = [_Everybodys.apply(v) for v in mine]
@@ -151,9 +163,11 @@ def processes() -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
-def train(data: Any, recipe: Any, rank: int, world: int, progress: bool = False) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Inverse cloze, then labels, as the recipe says, in `world` processes: the model and the rows of the training.
+def train(data: Any, recipe: Any, rank: int, world: int, out: str | Path | None = None, resume: bool = False,
+          progress: bool = False, say: Callable[[str], None] | None = None) -> tuple[nn.Module, dict[str, History]]:
+    """Inverse cloze, then labels, as the recipe says, in `world` processes: the model and the history of each phase.
 
+    out: process 0 keeps its checkpoints there; with `resume` all go on from them. say: called by process 0 after each epoch.
     Every process ends with the same weights. Raises ValueError for a batch that the processes can't share, and for settings
     that one process alone can follow: another loss than "inbatch", or hard negatives.
     """
@@ -168,7 +182,9 @@ def train(data: Any, recipe: Any, rank: int, world: int, progress: bool = False)
     model = DualEncoder.for_corpus(data, recipe.tower, recipe.dim, lexical=recipe.lexical, seed=recipe.seed, progress=False)
     if torch.cuda.is_available():
         model.cuda()
-    rows, settings = [], {"batch_size": recipe.batch // world, "seed": recipe.seed, "progress": progress and rank == 0}
+    history: dict[str, History] = {}
+    settings = {"batch_size": recipe.batch // world, "seed": recipe.seed, "progress": progress and rank == 0,
+                "out": out, "resume": resume and out is not None, "keep": rank == 0}
     cloze = inverse_cloze(data.corpus, span=(6, 24))
     phases = [("pretrain", cloze, recipe.pretrain_epochs, recipe.pretrain_lr)] if recipe.pretrain == "ict" else []
     if "train" in data.splits:
@@ -176,20 +192,54 @@ def train(data: Any, recipe: Any, rank: int, world: int, progress: bool = False)
         phases.append(("train", mixed(pairs, cloze, recipe.mix) if recipe.mix else pairs, recipe.epochs, recipe.lr))
     for name, source, epochs, lr in phases:
         pairs = source.pairs(model.tokens) if hasattr(source, "pairs") else source
-        history = fit(model, Share(pairs, rank, world), loss=Gathered(model, recipe.temperature), epochs=epochs, lr=lr,
-                      name=name, **settings)
-        rows += [{"phase": name, **row} for row in history.rows]
-    return model, rows
+        told = (lambda h, name=name, n=epochs: say(f"{name} {len(h.rows)} of {n}: loss {h.rows[-1]['loss']:.5f}"))
+        history[name] = fit(model, Share(pairs, rank, world), loss=Gathered(model, recipe.temperature), epochs=epochs, lr=lr,
+                            name=name, on_epoch=told if say and rank == 0 else None, **settings)
+    return model, history
 
+# %% ../nbs/lesson3_rank/17h_parallel.ipynb #9b3d7e14
+def first(rank: int, do: Callable[[], Any]) -> bool:
+    """Process 0 does it; the others wait, and get what it got: a truth. Where it raises, they do: ValueError."""
+    said = torch.tensor(-1, device="cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if rank == 0:
+            said.fill_(bool(do()))
+    finally:
+        if dist.is_initialized():
+            dist.broadcast(said, 0)
+    if said < 0:
+        raise ValueError("process 0 could not begin")
+    return bool(said)
 
+# %% ../nbs/lesson3_rank/17h_parallel.ipynb #2e8c5f60
 KNOWN = ("tower", "dim", "epochs", "pretrain", "pretrain_epochs", "batch", "lr", "temperature", "mix", "seed", "lexical")
+
+
+def train_folder(o: argparse.Namespace, recipe: Any, rank: int, world: int) -> str:
+    """Train into `o.out`, or go on there, in all processes: what the first of them has to tell in the end."""
+    from two_towers.data import load
+    from two_towers.recipe import Recipe, check_folder, finish, tidy, workplace
+
+    if first(rank, lambda: check_folder(o.out, o.resume) == "finished"):
+        if rank == 0:
+            tidy(o.out)
+        return f"{o.out}: finished before: nothing to do"
+    data = load(o.data, o.limit)
+    wanted = {"data": data.fingerprint, **asdict(recipe), "processes": world}
+    given = {k: v for k, v in vars(o).items() if k not in ("out", "resume") and v != getattr(Recipe, k, None)}
+    begun = {"collection": data.name, "options": [x for k, v in given.items() for x in (f"--{k.replace('_', '-')}", str(v))]}
+    with ExitStack() as place:
+        first(rank, lambda: place.enter_context(workplace(o.out, wanted, begun, o.resume)))
+        bar = sys.stderr.isatty()
+        say = None if bar else (lambda line: print(line, file=sys.stderr, flush=True))
+        model, history = train(data, recipe, rank, world, o.out, o.resume, bar, say)
+        report = finish(model, data, o.out, recipe, history, progress=False, processes=world) if rank == 0 else None
+    losses = ", ".join(f"{name} {r['epoch']}: loss {r['loss']:.5f}" for name, h in history.items() for r in h.rows)
+    return f"{world} processes: {losses}\n{report or 'no test split: nothing was measured'}\nmodel folder: {o.out}"
 
 
 def main(argv: list[str] | None = None) -> int:
     """`torchrun --standalone --nproc-per-node N -m two_towers.parallel --data D --out DIR`: a folder as `train` makes it."""
-    from two_towers.data import load
-    from two_towers.engine import build_index
-    from two_towers.evaluate import evaluate
     from two_towers.recipe import Recipe
 
     known = {f.name: f for f in fields(Recipe) if f.name in KNOWN}
@@ -197,28 +247,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--resume", action="store_true", help="go on with a training that was cut off")
     for name, f in known.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(f.default), default=f.default)
     o = parser.parse_args(argv)
     with processes() as (rank, world):
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
         try:
-            if o.out.exists() and any(o.out.iterdir()):
-                raise ValueError(f"{o.out}: not empty; name a new folder")
-            recipe = replace(Recipe(), **{name: getattr(o, name) for name in known}).check()
-            data = load(o.data, o.limit)
-            model, rows = train(data, recipe, rank, world, progress=sys.stderr.isatty())
-        except ValueError as e:
+            told = train_folder(o, replace(Recipe(), **{name: getattr(o, name) for name in known}).check(), rank, world)
+        except (ValueError, OSError) as e:
             if rank == 0:
-                print(f"two_towers.parallel: {e}", file=sys.stderr)
+                print(f"two_towers.parallel: {' '.join(str(e).split())}", file=sys.stderr)
             return 2
         if rank == 0:
-            report = evaluate(model, data.test, progress=False) if "test" in data.splits else None
-            model.save(o.out, data=data.name, fingerprint=data.fingerprint, processes=world,
-                       **({} if report is None else {"test": report.to_dict()}))
-            build_index(model, data.corpus, o.out, urls=data.urls)
-            print(f"{world} processes: " + ", ".join(f"{r['phase']} {r['epoch']}: loss {r['loss']:.5f}" for r in rows))
-            print(report or "no test split: nothing was measured", f"model folder: {o.out}", sep="\n")
+            print(told)
     return 0
 
 

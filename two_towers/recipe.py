@@ -38,7 +38,7 @@ log = logging.getLogger("two_towers")
 # %% auto #0
 __all__ = ['log', 'KNOWN', 'WITHOUT', 'TAUGHT_WITHOUT', 'TAUGHT', 'PRETRAINED', 'SHARES', 'STATE', 'CHECKPOINTS', 'FILES',
            'TEMPORARY', 'OURS', 'Recipe', 'recipe_for', 'train_model', 'pick_share', 'check_folder', 'clear', 'locked',
-           'tidy', 'read_state', 'train_folder']
+           'tidy', 'read_state', 'workplace', 'finish', 'train_folder']
 
 # %% ../nbs/lesson3_rank/17b_recipe.ipynb #d3173aef
 KNOWN = {"tower": ("avgpool", "rnn", "gru", "lstm", "pretrained"), "loss": ("inbatch", "triplet", "margin-mse"),
@@ -351,18 +351,25 @@ def read_state(folder: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _workplace(folder: Path, wanted: dict[str, Any], begun: dict[str, Any], resume: bool) -> Iterator[None]:
-    """`folder`, locked, with a `training.json` that says what is made there, and how it was `begun`."""
+def workplace(folder: Path, wanted: dict[str, Any], begun: dict[str, Any], resume: bool) -> Iterator[None]:
+    """`folder`, locked, with a `training.json` that says what is made there, and how it was `begun`. After the block: finished.
+
+    ValueError as for `check_folder`, when another process holds it, and when what was begun there is not what is `wanted`.
+    """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder):
             state = check_folder(folder, resume)  # again, now that nobody else can change it
             clear(folder, TEMPORARY)
+            if state == "new" and resume:
+                log.warning("no checkpoint to go on from: training from the beginning")
             if state == "unfinished":
                 before = {"precision": "auto", "every": 0, "model": ""} | read_state(folder)  # what older trainings did not have
-                if changed := [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in wanted.items() if before.get(k) != v]:
-                    raise ValueError(f"{folder}: was begun otherwise ({'; '.join(changed)}): use the same, or another folder")
+                differ = [k for k in {**wanted, **before} if k not in begun and before.get(k) != wanted.get(k)]
+                if differ:
+                    changed = "; ".join(f"{k} was {before.get(k)!r}, is {wanted.get(k)!r}" for k in differ)
+                    raise ValueError(f"{folder}: was begun otherwise ({changed}): use the same, or another folder")
             try:
                 with replacing(folder / STATE) as temporary:
                     temporary.write_text(json.dumps(wanted | begun, indent=2), encoding="utf8")
@@ -376,6 +383,28 @@ def _workplace(folder: Path, wanted: dict[str, Any], begun: dict[str, Any], resu
         if made:
             with suppress(OSError):  # it holds something: most often, a model
                 folder.rmdir()
+
+
+def finish(model: DualEncoder, data: Any, out: Path, recipe: Recipe, history: dict[str, History], progress: bool = True,
+           **about: Any) -> Report | None:
+    """Judge a trained model on the test split if there is one, save it into `out`, index, write `report.md`; the report.
+
+    about: JSON-able, kept in `config.json` beside recipe, seconds of training, and figures.
+    """
+    report = evaluate(model, data.test, progress=progress) if "test" in data.splits else None
+    seconds = {phase: round(sum(row["seconds"] for row in h.rows), 1) for phase, h in history.items()}
+    measured = {} if report is None else {"test": report.to_dict()}
+    model.save(out, data=data.name, fingerprint=data.fingerprint, recipe=asdict(recipe), seconds=seconds, **about, **measured)
+    log.info("indexing %s documents", f"{len(data.corpus):,}")
+    bm25 = {} if report is None else {"k1": report.k1, "b": report.b}
+    build_index(model, data.corpus, out, urls=data.urls, **bm25)
+    if report is not None:
+        report.write(out)
+    else:
+        text = f"# No evaluation\n\n{data.name} (fingerprint {data.fingerprint}) has no test split: nothing was measured.\n"
+        with replacing(out / "report.md") as temporary:
+            temporary.write_text(text, encoding="utf8")
+    return report
 
 
 def train_folder(data: Any, out: str | Path, recipe: Recipe = Recipe(), *, resume: bool = False, progress: bool = True,
@@ -393,22 +422,8 @@ def train_folder(data: Any, out: str | Path, recipe: Recipe = Recipe(), *, resum
         log.warning("finished before: nothing to do")
         tidy(out)
         return None
-    if state == "new" and resume:
-        log.warning("no checkpoint to go on from: training from the beginning")
     wanted = {"data": data.fingerprint, **asdict(recipe)}
-    with _workplace(out, wanted, {"collection": data.name, "options": list(options)}, resume):
+    with workplace(out, wanted, {"collection": data.name, "options": list(options)}, resume):
         model, history = train_model(data, recipe, out, resume=resume, progress=progress)
-        report = evaluate(model, data.test, progress=progress) if "test" in data.splits else None
-        seconds = {phase: round(sum(row["seconds"] for row in h.rows), 1) for phase, h in history.items()}
-        measured = {} if report is None else {"test": report.to_dict()}
-        model.save(out, data=data.name, fingerprint=data.fingerprint, recipe=asdict(recipe), seconds=seconds, **measured)
-        log.info("indexing %s documents", f"{len(data.corpus):,}")
-        bm25 = {} if report is None else {"k1": report.k1, "b": report.b}
-        build_index(model, data.corpus, out, urls=data.urls, **bm25)
-        if report is not None:
-            report.write(out)
-        else:
-            text = f"# No evaluation\n\n{data.name} (fingerprint {data.fingerprint}) has no test split: nothing was measured.\n"
-            with replacing(out / "report.md") as temporary:
-                temporary.write_text(text, encoding="utf8")
+        report = finish(model, data, out, recipe, history, progress)
     return history, report

@@ -115,7 +115,9 @@ def _unfinished(folder: Path) -> dict[str, Any]:
     state, done = read_state(folder), epochs(folder)
     fingerprint, data, options = state.pop("data"), state.pop("collection", None), state.pop("options", None)
     settings, figures = _settings(state), [found for row in done if (found := _validation(row))]
-    command = ["two-towers", "train", *map(str, options or ()), "--out", str(folder), "--resume"]
+    several = ["torchrun", "--standalone", "--nproc-per-node", str(state.get("processes")), "-m", "two_towers.parallel"]
+    begin = several if "processes" in state else ["two-towers", "train"]  # notebook 17h
+    command = [*begin, *map(str, options or ()), "--out", str(folder), "--resume"]
     changed = ", ".join(f"{k}={v!r}" for k, v in {**settings["differs"], "seed": settings["seed"]}.items())
     return {"state": "training" if busy(folder) else "unfinished", "data": data, "fingerprint": fingerprint, **settings,
             "made": _when(folder / STATE), "epochs": {row["phase"]: row["epoch"] for row in done},

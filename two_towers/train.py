@@ -237,7 +237,6 @@ def _go_on(run: _Run) -> None:
     run.history.rows[:], run.history.glances[:] = about["rows"], about["glances"]
     run.history.best, run.history.messages = about["best"], about["messages"]
     run.epoch, run.stale = about["epoch"], about["stale"]
-    _write(run)  # a kill may have come before it
 
 
 def _glances(valid: Any, metric: str, every: int | None) -> Glances | None:
@@ -263,7 +262,7 @@ def _board(run: _Run) -> Any:
 def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = "inbatch", margin: float = 0.2,
         temperature: float = 0.05, epochs: int = 8, batch_size: int = 256, lr: float = 2e-3, seed: int = 0,
         patience: int = 3, metric: str = "MRR@10", out: str | Path | None = None, name: str = "train",
-        resume: bool = False, device: str | None = None, precision: str = "auto", progress: bool = True,
+        resume: bool = False, keep: bool = True, device: str | None = None, precision: str = "auto", progress: bool = True,
         every: int | None = None, on_epoch: Callable[[History], None] | None = None) -> History:
     """Train `model` on `source`: the one loop of the course.
 
@@ -277,6 +276,8 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
     out: a folder. Each epoch writes `NAME.checkpoint.safetensors`, the rows of `metrics.jsonl` and, where it is
         installed, TensorBoard's. With `resume` training goes on from there, to the same weights as if it had never
         stopped; without it an older run's checkpoint of that name is removed.
+    keep: False in all but one of several processes that train together: go on from what is in `out`, and write nothing
+        there (notebook 17h).
     precision: "float32"; "bfloat16", in which the towers run under `torch.autocast` (and all of a loss of your own)
         while weights, gradients and validation stay float32; "auto": bfloat16 on a GPU that has it, else float32.
     every: also glance at the figure each so many steps, on a part of the split (`glance.part`), or by the function.
@@ -315,12 +316,16 @@ def fit(model: nn.Module, source: Any, *, valid: Any = None, loss: str | Loss = 
     run = _Run(model, pairs, loss, settings, where, made, name, checkpoint, _glances(valid, metric, every))
     if run.glances:
         run.history.glances = run.glances.rows
-    if checkpoint:
+    if checkpoint and keep:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
             checkpoint.unlink(missing_ok=True)  # an older run's: nobody shall resume that one by mistake
-        elif checkpoint.exists():
-            _go_on(run)
+    if resume and checkpoint.exists():
+        _go_on(run)
+        if keep:
+            _write(run)  # a kill may have come before it
+    if not keep:
+        run.checkpoint = checkpoint = None
     bar = tqdm(total=epochs * run.steps, initial=run.epoch * run.steps, desc=name, unit="step", delay=2, leave=False,
                disable=not progress)
     try:

@@ -1,8 +1,10 @@
-"""Two processes of torchrun train as one process with the doubled batch does."""
+"""Two processes of torchrun train as one process with the doubled batch does; killed, they go on to the same weights."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +47,27 @@ with processes() as (rank, world):
 """
 
 
-def losses(path: Path) -> list[float]:
-    import json
+KILLED = """
+import os, signal, sys
+from two_towers import parallel
 
+who, at, plain, steps = sys.argv[1], int(sys.argv[2]), parallel.Gathered.__call__, iter(range(10**6))
+
+def deadly(self, model, batch):
+    now = next(steps) == at
+    if now and who == os.environ["RANK"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if now and who == "all":
+        print("here stands", os.getpid(), flush=True)
+        signal.pause()
+    return plain(self, model, batch)
+
+parallel.Gathered.__call__ = deadly
+sys.exit(parallel.main(sys.argv[3:]))
+"""
+
+
+def losses(path: Path) -> list[float]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as f:
@@ -83,7 +103,53 @@ def test_the_command_makes_a_folder_and_says_no(tmp_path: Path) -> None:
     from two_towers.engine import SearchEngine
 
     assert SearchEngine.open(tmp_path / "model").search("tea", 3)
-    again = run(1, "--out", str(tmp_path / "model"))
-    assert again.returncode and "not empty; name a new folder" in again.stderr
+    again = run(2, "--out", str(tmp_path / "model"))
+    assert again.returncode and "exitcode  : 2 " in again.stderr, again.stderr[-3000:]
+    assert [line for line in again.stderr.splitlines() if line.startswith("two_towers.parallel: ")] == [
+        f"two_towers.parallel: {tmp_path}/model: holds a finished model: name another folder, or remove this one"]
     odd = run(2, "--out", str(tmp_path / "other"), "--batch", "7")
     assert odd.returncode and "batch 7 for 2 processes" in odd.stderr and not (tmp_path / "other").exists()
+
+
+def test_killed_in_the_middle_of_an_epoch_and_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    from two_towers.recipe import check_folder, locked
+
+    # Three processes and a GRU: only sums of three or more depend on their order, and only many dense weights on how they are packed.
+    small = ["--data", "sample", "--tower", "gru", "--dim", "32", "--batch", "6", "--pretrain-epochs", "2", "--epochs", "2"]
+    script, whole, cut = tmp_path / "script.py", tmp_path / "whole", tmp_path / "cut"
+    script.write_text(KILLED)
+
+    def begin(out: Path, who: str, at: int, *more: str) -> subprocess.Popen:
+        command = [*TORCHRUN, "--nproc-per-node=3", str(script), who, str(at), *small, "--out", str(out), *more]
+        return subprocess.Popen(command, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def end(process: subprocess.Popen) -> tuple[int, str, str]:
+        out, err = process.communicate(timeout=600)
+        return process.returncode, out, err
+
+    def rows(folder: Path) -> list[tuple[str, int, float]]:
+        found = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf8").splitlines())
+        return [(row["phase"], row["steps"], row["loss"]) for row in found]
+
+    code, told, err = end(begin(whole, "nobody", 0))
+    assert code == 0, err[-3000:]
+    (_, first, _), (_, second, _), (_, third, _), _ = undisturbed = rows(whole)
+    assert second > first > 2 and third > 2
+
+    code, _, err = end(begin(cut, "1", first + 1))  # one of them dies in the second epoch: torchrun ends the others
+    assert code and "exitcode  : -9 " in err, err[-3000:]
+    with locked(cut):
+        assert check_folder(cut, resume=True) == "unfinished" and rows(cut) == undisturbed[:1]
+
+    process = begin(cut, "all", second - first + third + 1, "--resume")  # all of them die, two epochs further on
+    standing = [int(process.stdout.readline().rpartition(" ")[2]) for _ in range(3)]
+    for one in (process.pid, *standing):
+        os.kill(one, signal.SIGKILL)
+    code, _, err = end(process)
+    assert code == -signal.SIGKILL and rows(cut) == undisturbed[:3], err[-3000:]
+
+    code, again, err = end(begin(cut, "nobody", 0, "--resume"))
+    assert code == 0 and rows(cut) == undisturbed, err[-3000:]
+    assert again.splitlines()[:-1] == told.splitlines()[:-1]  # losses and figures; the last line names the folder
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert sorted(p.name for p in cut.iterdir()) == sorted(p.name for p in whole.iterdir())
