@@ -50,7 +50,8 @@ def test_the_file_is_on_the_disk_before_it_has_the_name() -> None:
 def test_tensors_come_back_as_they_were() -> None:
     torch.manual_seed(0)
     table = torch.randn(5, 4)
-    tensors = {"a": table, "b": table.T, "tied": table, "part": table[1:3], "n": torch.tensor(7), "h": table.half(), "none": table[:0]}
+    tensors = {"a": table, "b": table.T, "tied": table, "part": table[1:3], "n": torch.tensor(7),
+               "h": table.half(), "none": table[:0]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.safetensors")
         save_tensors(path, tensors, {"name": "né", "list": [1, 2.5]})
@@ -88,13 +89,15 @@ def test_damaged_and_foreign_files_are_refused_in_one_line() -> None:
         save_checkpoint(path, model, [], {"settings": {"lr": 0.1}, "rows": [float("nan")]})
         whole = path.read_bytes()
         load_checkpoint(path, model, [], {"lr": 0.1})
-        for place in (len(whole) - 1, len(whole) - 2000, whole.index(b"settings")):  # a bit of the weights, or of what is said of them
+        # a bit of the weights, or of what is said of them
+        for place in (len(whole) - 1, len(whole) - 2000, whole.index(b"settings")):
             flipped = bytearray(whole)
             flipped[place] ^= 1
             path.write_bytes(flipped)
             with pytest.raises(ValueError, match="b.safetensors: (damaged|holds no training)"):
                 load_checkpoint(path, model, [], {"lr": 0.1})
-        for deep in (b"[" * 10**5, b"5", b'{"__metadata__": {"about": "' + b"[" * 10**5 + b'"}}'):  # headers that nobody writes
+        # headers that nobody writes
+        for deep in (b"[" * 10**5, b"5", b'{"__metadata__": {"about": "' + b"[" * 10**5 + b'"}}'):
             path.write_bytes(len(deep).to_bytes(8, "little") + deep)
             with pytest.raises(ValueError, match="damaged or not ours"):
                 load_tensors(path)

@@ -19,7 +19,7 @@ def test_packages_missing_old_and_unpinned() -> None:
     have = {"numpy": "1.21", "torch": "2.13.0+cpu", "tqdm": "4.66"}.get
     pinned = {"torch": "2.13.0", "tqdm": "4.70"}
     got = check_packages(["numpy>=1.26,<3", "torch>=2.4,<3", "tqdm", "bm25s>=0.2"], pinned, have)
-    assert {c.name: c.state for c in got} == {"numpy": "FAIL", "tqdm": "WARN", "bm25s": "FAIL"}  # +cpu is the pinned version
+    assert {c.name: c.state for c in got} == {"numpy": "FAIL", "tqdm": "WARN", "bm25s": "FAIL"}  # +cpu is as pinned
     assert "pip install 'numpy<3,>=1.26'" in got[0].says and "1.21" in got[0].says
     fine = check_packages(["tqdm>=4", "pywin32>=300; sys_platform == 'win64'"], {}, have)
     assert [c.state for c in fine] == ["OK"] and "1 required" in fine[0].says

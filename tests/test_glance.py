@@ -8,7 +8,8 @@ from torch import nn
 
 from two_towers.glance import Glances, part
 
-SPLIT = SimpleNamespace(corpus={f"d{i}": f"text {i}" for i in range(50)}, queries={f"q{i}": f"query {i}" for i in range(12)},
+SPLIT = SimpleNamespace(corpus={f"d{i}": f"text {i}" for i in range(50)},
+                        queries={f"q{i}": f"query {i}" for i in range(12)},
                         qrels={f"q{i}": {f"d{i}": 1, f"d{i + 20}": 0} for i in range(2, 14)})
 
 

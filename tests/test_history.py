@@ -69,7 +69,8 @@ def test_collapse_is_said_by_fit_once_and_aloud() -> None:
     for loss, line in (("triplet", "sits at 0.2000, its margin of 0.2"), ("inbatch", "log of the 32 columns")):
         with mock.patch("two_towers.train._log.warning") as said:
             history = fit(Bare(scale=1e-9), PAIRS, **{**FAST, "lr": 1e-9, "loss": loss})
-        assert len(history.messages) == 1 and history.messages[0].startswith("epoch 1: collapse: ") and line in history.messages[0]
+        assert len(history.messages) == 1 and history.messages[0].startswith("epoch 1: collapse: ")
+        assert line in history.messages[0]
         assert [call.args[0] for call in said.call_args_list] == history.messages
 
 
@@ -119,7 +120,8 @@ def test_one_row_has_nothing_to_compare() -> None:
 
 
 def test_history_prints_and_plots() -> None:
-    rows = [{"epoch": e, "steps": 3 * e, "loss": 1 / e, "pairs_per_second": 9.0, "seconds": 1.0, "MRR@10": 0.1 * e} for e in (1, 2)]
+    timings = {"pairs_per_second": 9.0, "seconds": 1.0}
+    rows = [{"epoch": e, "steps": 3 * e, "loss": 1 / e, **timings, "MRR@10": 0.1 * e} for e in (1, 2)]
     history = History(rows, {"epoch": 2, "value": 0.2}, ["epoch 1: collapse: oh"])
     assert str(history).split() == ("epoch steps loss MRR@10 1 3 1.0000 0.1000 2 6 0.5000 0.2000 epoch 1: collapse: oh").split()
     assert history.figures == ["loss", "MRR@10"] and str(History()).split() == ["epoch", "steps"]

@@ -6,8 +6,8 @@ import torch
 from two_towers import losses
 from two_towers.pens import LENGTH, Ink, generate
 from two_towers.signatures import (
-    FEATURES, OnFile, SignaturePairs, SignatureTowers, distort, enrol, features, fuse, hard_triplet, pack, spoil_timing, squared_error,
-    time_warping, trials, unpack, verify,
+    FEATURES, OnFile, SignaturePairs, SignatureTowers, distort, enrol, features, fuse, hard_triplet, pack, spoil_timing,
+    squared_error, time_warping, trials, unpack, verify,
 )
 from two_towers.train import fit
 from two_towers.verification import judge
@@ -78,7 +78,8 @@ def test_batches_hold_what_they_say() -> None:
     where = {tuple(p.flatten().tolist()): i for i, p in enumerate(small.ink.path)}
     kinds = set()
     for batch in pairs.epoch(16, np.random.default_rng(0)):
-        rows = [[where[tuple(p.flatten().tolist())] for p in part.path] for part in (batch.query, batch.document, batch.negative)]
+        parts = batch.query, batch.document, batch.negative
+        rows = [[where[tuple(p.flatten().tolist())] for p in part.path] for part in parts]
         for a, p, n, who, wrong in zip(*rows, batch.query_ids, batch.negative_ids):
             assert a != p and small.signer[a] == small.signer[p] == who and small.genuine[a] and small.genuine[p]
             kinds.add(bool(small.genuine[n]))
@@ -123,10 +124,12 @@ def test_squared_error_by_hand() -> None:
     assert abs(squared_error(Still(), batch).item() - (0 + (0.9**2 + 1.9**2) / 2)) < 1e-6
     wanted = losses.triplet(e, e, batch.negative) + losses.triplet_in_batch(e, e, mining="hard")
     assert torch.allclose(hard_triplet(Still(), batch), wanted)
-    both_one = Batch(torch.eye(3), torch.eye(3)[[0, 0, 2]], np.array([1, 1, 2]), np.array([1, 1, 2]), torch.eye(3), np.array([-1, -2, -3]))
+    who, three = np.array([1, 1, 2]), torch.eye(3)
+    both_one = Batch(three, three[[0, 0, 2]], who, who, three, np.array([-1, -2, -3]))
     mask = torch.tensor([[False, True, False], [True, False, False], [False] * 3])  # the same signer is no negative
     mined = losses.triplet_in_batch(both_one.query, both_one.document, mining="hard", mask=mask)
-    assert torch.allclose(hard_triplet(Still(), both_one), losses.triplet(both_one.query, both_one.document, torch.eye(3)) + mined)
+    wanted = losses.triplet(both_one.query, both_one.document, three) + mined
+    assert torch.allclose(hard_triplet(Still(), both_one), wanted)
 
 
 def test_fit_trains_signature_towers_and_resumes() -> None:

@@ -72,7 +72,8 @@ def loaded(weights):
 
 def told(history):
     """A history without its timings."""
-    rows = [{k: v for k, v in r.items() if k not in ("seconds", "pairs_per_second", "glance_seconds")} for r in history.rows]
+    timings = "seconds", "pairs_per_second", "glance_seconds"
+    rows = [{k: v for k, v in r.items() if k not in timings} for r in history.rows]
     return rows, history.best, history.messages
 
 
@@ -189,7 +190,8 @@ def test_a_changed_setting_is_refused_with_both_values() -> None:
         kept = Path(out, "train.checkpoint.safetensors").read_bytes()
         for change, said in (({"lr": 0.02}, "lr was 0.05, is 0.02"), ({"epochs": 9}, "epochs was 5, is 9"),
                              ({"batch_size": 16}, "batch_size was 32, is 16"), ({"seed": 1}, "seed was 0, is 1"),
-                             ({"loss": "triplet"}, "loss was 'inbatch', is 'triplet'"), ({"margin": 0.5}, "margin was 0.2, is 0.5"),
+                             ({"loss": "triplet"}, "loss was 'inbatch', is 'triplet'"),
+                             ({"margin": 0.5}, "margin was 0.2, is 0.5"),
                              ({"temperature": 0.1}, "temperature was 0.05, is 0.1"),
                              ({"precision": "bfloat16"}, "precision was 'float32', is 'bfloat16'"),
                              ({"valid": None}, "validation was 'validation', is None")):
@@ -211,8 +213,9 @@ def test_a_damaged_account_of_a_training_is_refused() -> None:
         tensors, about = load_tensors(path)
         del about["crc32"]  # as older ones are, which nothing else would protect
         row, best = about["rows"][0], about["best"]
-        for key, value in (("rows", 3), ("rows", [3]), ("rows", [{}]), ("rows", [row | {"loss": "x"}]), ("glances", {}), ("glances", [{}]),
-                           ("messages", [3]), ("epoch", "x"), ("stale", []), ("best", 1), ("best", {}), ("best", best | {"value": None})):
+        for key, value in (("rows", 3), ("rows", [3]), ("rows", [{}]), ("rows", [row | {"loss": "x"}]),
+                           ("glances", {}), ("glances", [{}]), ("messages", [3]), ("epoch", "x"), ("stale", []),
+                           ("best", 1), ("best", {}), ("best", best | {"value": None})):
             save_tensors(path, tensors, about | {key: value})
             with pytest.raises(ValueError, match=f"{key} .*: damaged; remove it"):
                 fit(Words(), word_pairs(), out=out, valid=first, resume=True, **SETTINGS | {"epochs": 2})
@@ -294,9 +297,12 @@ def test_a_loss_of_your_own() -> None:
 
 def test_bad_settings_name_the_value() -> None:
     for bad, said in (({"margin": -1}, "margin -1"), ({"margin": math.nan}, "margin nan"), ({"temperature": 0}, "temperature 0"),
-                      ({"temperature": math.nan}, "temperature nan"), ({"lr": 0}, "learning rate 0"), ({"lr": math.inf}, "rate inf"),
+                      ({"temperature": math.nan}, "temperature nan"),
+                      ({"lr": 0}, "learning rate 0"), ({"lr": math.inf}, "rate inf"),
                       ({"epochs": 0}, "epochs 0"), ({"epochs": 1.5}, "epochs 1.5"), ({"batch_size": 0}, "batch_size 0"),
-                      ({"patience": 0}, "patience 0"), ({"every": 0, "valid": first}, "every 0"), ({"every": 5}, "every=5 without `valid`"), ({"seed": -1}, "seed -1"), ({"loss": "hinge"}, "unknown loss 'hinge'"),
+                      ({"patience": 0}, "patience 0"), ({"every": 0, "valid": first}, "every 0"),
+                      ({"every": 5}, "every=5 without `valid`"),
+                      ({"seed": -1}, "seed -1"), ({"loss": "hinge"}, "unknown loss 'hinge'"),
                       ({"precision": "float16"}, "unknown precision 'float16': use one of auto, float32, bfloat16")):
         model = Words()
         with pytest.raises(ValueError, match=said):
@@ -412,7 +418,8 @@ def test_validate_equals_brute_force() -> None:
     corpus = {f"d{i}": str(i) for i in range(50)}
     queries = {f"q{i}": str(i) for i in range(20)}
     vectors = {"document": rng.normal(size=(50, 6)).astype(np.float32), "query": rng.normal(size=(20, 6)).astype(np.float32)}
-    model = SimpleNamespace(encode_texts=lambda texts, side: vectors[side][[int(t) for t in getattr(texts, "values", lambda: texts)()]])
+    numbers = lambda texts: [int(t) for t in getattr(texts, "values", lambda: texts)()]
+    model = SimpleNamespace(encode_texts=lambda texts, side: vectors[side][numbers(texts)])
     qrels = {f"q{i}": {f"d{j}": int(rng.integers(0, 3)) for j in rng.choice(50, 4, replace=False)} for i in range(3, 20)}
     split = SimpleNamespace(corpus=corpus, queries=queries, qrels=qrels)
     run = {q: {d: float(vectors["query"][int(t)] @ vectors["document"][int(x)]) for d, x in corpus.items()}
@@ -424,7 +431,8 @@ def test_validate_equals_brute_force() -> None:
             assert abs(validate(model, split, metric, block) - want) < 1e-9
     many = {f"q{i}": str(i % 20) for i in range(1100)}  # more than one block of queries
     judged = {f"q{i}": {f"d{i % 50}": 1} for i in range(1100)}
-    run = {q: {d: float(vectors["query"][int(t)] @ vectors["document"][int(x)]) for d, x in corpus.items()} for q, t in many.items()}
+    score = lambda t, x: float(vectors["query"][int(t)] @ vectors["document"][int(x)])
+    run = {q: {d: score(t, x) for d, x in corpus.items()} for q, t in many.items()}
     value = validate(model, SimpleNamespace(corpus=corpus, queries=many, qrels=judged), "MRR@10")
     assert abs(value - metrics.measure(run, judged, ["MRR@10"]).mean("MRR@10")) < 1e-9
     with pytest.raises(ValueError, match="nothing to validate on: 50 documents, 0 judged queries"):
@@ -441,8 +449,10 @@ def test_fit_validates_on_a_split() -> None:
                 return (self.encode_query(x) if side == "query" else self.encode_document(x)).numpy()
     def text(rows): return {str(i): " ".join(map(str, r)) for i, r in enumerate(rows.tolist())}
     pairs = word_pairs(40, seed=1)
-    split = SimpleNamespace(corpus=text(pairs.document), queries=text(pairs.query), qrels={str(i): {str(i): 1} for i in range(40)})
-    source = SimpleNamespace(pairs=lambda tokens: TensorPairs(tokens(text(word_pairs().query)), tokens(text(word_pairs().document))))
+    qrels = {str(i): {str(i): 1} for i in range(40)}
+    split = SimpleNamespace(corpus=text(pairs.document), queries=text(pairs.query), qrels=qrels)
+    words = word_pairs()
+    source = SimpleNamespace(pairs=lambda tokens: TensorPairs(tokens(text(words.query)), tokens(text(words.document))))
     model = Reader()
     history = fit(model, source, valid=split, metric="MRR@1", **SETTINGS)
     best = max(r["MRR@1"] for r in history.rows)
@@ -451,7 +461,8 @@ def test_fit_validates_on_a_split() -> None:
     small = train_module.part(split, 10, 5)  # glances read a part of it
     with mock.patch("two_towers.train.part", return_value=small), mock.patch("two_towers.train._log.warning"):
         watched = fit(Reader(), source, valid=split, metric="MRR@1", every=3, **SETTINGS)
-    assert [g["epoch"] for g in watched.glances] == [1, 2, 3, 4, 5] and [r["MRR@1"] for r in watched.rows] == [r["MRR@1"] for r in history.rows]
+    assert [g["epoch"] for g in watched.glances] == [1, 2, 3, 4, 5]
+    assert [r["MRR@1"] for r in watched.rows] == [r["MRR@1"] for r in history.rows]
     assert list(watched.glances[0])[2] == "MRR@1 among 15"
     value = watched.glances[watched.best["epoch"] - 1]["MRR@1 among 15"]
     assert value == validate(model, small, "MRR@1") >= best
@@ -510,7 +521,8 @@ def test_glances_change_nothing_and_resume() -> None:
     with mock.patch("two_towers.train._log.warning"):
         seen = fit(watched, word_pairs(), every=2, **settings)
         assert torch.equal(flat(whole), flat(watched)) and [r["loss"] for r in seen.rows] == [r["loss"] for r in plain.rows]
-        assert [g["step"] for g in seen.glances] == [2, 4, 6, 8, 10, 12, 14] and [g["epoch"] for g in seen.glances] == [1, 2, 2, 3, 4, 4, 5]
+        assert [g["step"] for g in seen.glances] == [2, 4, 6, 8, 10, 12, 14]
+        assert [g["epoch"] for g in seen.glances] == [1, 2, 2, 3, 4, 4, 5]
         last_of = {g["epoch"]: g["validation"] for g in seen.glances if g["step"] % 3 == 0}
         assert all(seen.rows[e - 1]["validation"] == v for e, v in last_of.items()) and len(last_of) == 2
         assert plain.glances == [] and all(r["glance_seconds"] == 0 for r in plain.rows) and seen.rows[0]["glance_seconds"] > 0
@@ -529,7 +541,9 @@ def test_glances_change_nothing_and_resume() -> None:
 def test_tensorboard_only_with_a_folder() -> None:
     from importlib.util import find_spec
 
-    with mock.patch("torch.utils.tensorboard.SummaryWriter", side_effect=AssertionError) if find_spec("tensorboard") else contextlib.nullcontext():
+    writer = "torch.utils.tensorboard.SummaryWriter"
+    here = mock.patch(writer, side_effect=AssertionError) if find_spec("tensorboard") else contextlib.nullcontext()
+    with here:
         fit(Words(), word_pairs(), **SETTINGS)  # no folder: not touched
     with tempfile.TemporaryDirectory() as out:
         fit(Words(), word_pairs(), out=out, **SETTINGS)

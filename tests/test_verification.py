@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from two_towers.verification import KINDS, Trials, Verdict, detected_at, equal_error_rate, error_rates, judge, judge_rotations
+from two_towers.verification import KINDS, Trials, Verdict, detected_at, equal_error_rate, error_rates, judge
+from two_towers.verification import judge_rotations
 
 
 def test_rates_and_eer_equal_to_scikit_learn() -> None:
@@ -63,8 +64,9 @@ def test_judge_equals_plain_loops() -> None:
     trials = Trials(signer, np.arange(150), rng.choice(KINDS, 150))
     scores = rng.integers(0, 30, 150) / 10 + (trials.kind == "genuine")
     g, s, r = (scores[trials.kind == kind] for kind in KINDS)
-    mine = [(scores[(signer == u) & (trials.kind == "genuine")], scores[(signer == u) & (trials.kind == "skilled")]) for u in (3, 7, 11)]
-    want = Verdict(equal_error_rate(g, s), np.mean([equal_error_rate(*m) for m in mine]), equal_error_rate(g, r), detected_at(g, s))
+    of = lambda u, kind: scores[(signer == u) & (trials.kind == kind)]
+    own = np.mean([equal_error_rate(of(u, "genuine"), of(u, "skilled")) for u in (3, 7, 11)])
+    want = Verdict(equal_error_rate(g, s), own, equal_error_rate(g, r), detected_at(g, s))
     got = judge(scores, trials)
     for name in ("skilled", "skilled_per_signer", "random", "detected"):
         assert np.isclose(getattr(got, name), getattr(want, name)), name
@@ -73,7 +75,9 @@ def test_judge_equals_plain_loops() -> None:
 
 def test_rotations_equal_repeated_trials() -> None:
     rng = np.random.default_rng(0)
-    trials = [Trials(np.repeat(who, 30), np.arange(30 * len(who)), np.tile(np.repeat(KINDS, 10), len(who))) for who in ([1, 2, 3], [3, 4], [9])]
+    kinds = np.repeat(KINDS, 10)
+    trials = [Trials(np.repeat(who, 30), np.arange(30 * len(who)), np.tile(kinds, len(who)))
+              for who in ([1, 2, 3], [3, 4], [9])]
     scores = [rng.integers(0, 12, len(t)) / 4.0 for t in trials]
     with np.errstate(all="raise"):
         summary = judge_rotations(scores, trials, resamples=40, seed=3)

@@ -141,15 +141,18 @@ ARROW = 0.35  # an arrow's length as a share of its gradient's
 
 
 def _spots(side: np.ndarray, kinds: np.ndarray, taken: np.ndarray) -> dict[int, np.ndarray]:
-    "For each kind in `kinds` (n, n) the place deepest inside its region, away from the frame and from `taken` (m, 2)."
+    "For each kind in `kinds` (n, n) a place for its name: inside its region, clear of `taken` (m, 2) and other names."
     places, kinds = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2), kinds.ravel()
-    room = np.array([0.72, 0.95]) * side[-1] - abs(places)  # a label is wider than high
-    room = np.minimum(room.min(-1), 0.8 * np.linalg.norm(places[:, None] - taken, axis=-1).min(-1))
-    spots = {}
+    reach, spots = side[-1], {}
+    frame = (np.array([0.72, 0.95]) * reach - abs(places)).min(-1)  # a name is wider than high
     for kind in np.unique(kinds):
         inside, outside = places[kinds == kind], places[kinds != kind]
         gap = np.linalg.norm(inside[:, None] - outside, axis=-1).min(-1) if len(outside) else np.inf
-        spots[int(kind)] = inside[np.argmax(np.minimum(gap, room[kinds == kind]))]
+        clear = np.linalg.norm((inside[:, None] - taken) * [0.4, 1], axis=-1).min(-1)
+        for other in spots.values():
+            clear = np.minimum(clear, np.linalg.norm((inside - other) * [0.25, 1], axis=-1))
+        room = np.minimum(gap, 5 * frame[kinds == kind])  # worth less than to be clear
+        spots[int(kind)] = inside[np.argmax(np.minimum(room, 0.2 * reach) + 3 * np.minimum(clear, 0.15 * reach))]
     return spots
 
 
@@ -195,7 +198,7 @@ def draw_plane(ax: Axes, toy: TripletToy) -> None:
         away = away / np.linalg.norm(away) if np.linalg.norm(away) > 1e-6 else np.array([0.0, 1.0])
         ax.annotate(names, place, 15 * away, textcoords="offset points", ha="center", va="center", fontsize=11,
                     weight="bold", bbox=white)
-        taken.append(place + 0.15 * reach * away)
+        taken.append(place + 0.2 * reach * away)
     coarse = side[::5]
     for kind, spot in _spots(coarse, toy.regions(np.stack(np.meshgrid(coarse, coarse), -1)), np.array(taken)).items():
         ax.text(*spot, KINDS[kind], color=COLOURS[kind], fontsize=9, weight="bold", ha="center", va="center", bbox=white)
