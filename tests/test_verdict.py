@@ -73,7 +73,8 @@ def test_cells_in_a_process_of_their_own() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         run = lambda *cells, seconds=60: in_a_process(list(cells), [GIVEN, CHECK], Path(tmp), seconds)
         assert run("def check(masked_mean): assert False", answers["right"]) == Verdict("done")  # our check counts, not theirs
-        assert run("%%time\n" + answers["right"], "1 / 0", "input()", "print('x' * 10**6)", "!exit 3") == Verdict("done")  # scratch, noise
+        assert run("%%time\n" + answers["right"], "1 / 0", "input()", "print('x' * 10**6)",  # scratch, noise
+                   "!exit 3") == Verdict("done")
         assert "code cell 2 (x = 1 / 0): ZeroDivisionError" in run("pass", "#| stub\nx = 1 / 0\n" + answers["right"]).message
         assert "ended with status 3" in run("import os; os._exit(3)").message
         assert "MemoryError" in run("x = bytearray(2**34)\n" + answers["right"]).message

@@ -17,7 +17,8 @@ from two_towers.workshop import TEAMS, Board, entries, new_board, place, submit,
 def toy(n=300, seed=0, asked=3):
     """A collection of n documents and n questions, in invented words."""
     rng = np.random.default_rng(seed)
-    vocabulary = np.array([a + b + c for a in ("ba", "do", "ki", "lu", "me", "no", "ra", "so") for b in "bdfgklmnprst" for c in ("a", "e", "io", "um")])
+    vocabulary = np.array([a + b + c for a in ("ba", "do", "ki", "lu", "me", "no", "ra", "so")
+                           for b in "bdfgklmnprst" for c in ("a", "e", "io", "um")])
     pick = lambda k: rng.choice(vocabulary, k, p=(w := 1 / np.arange(9, len(vocabulary) + 9)) / w.sum())
     words = [pick(14) for _ in range(n)]
     texts = {f"d{i}": " ".join(w) for i, w in enumerate(words)}
@@ -30,7 +31,8 @@ def toy(n=300, seed=0, asked=3):
 def pretend(board, skill, seed=0, k=30):
     """A run of the given skill: the right document has that much more than noise."""
     rng, documents = np.random.default_rng(seed), board.facts["documents"]
-    run = {q: dict(zip(rng.choice(documents, k, replace=False).tolist(), rng.normal(size=k).tolist())) for q in board.queries}
+    run = {q: dict(zip(rng.choice(documents, k, replace=False).tolist(), rng.normal(size=k).tolist()))
+           for q in board.queries}
     for q in run:
         run[q][f"d{q[1:]}"] = float(rng.normal() + skill)
     return run
@@ -57,13 +59,16 @@ def test_a_board_gives_nothing_away() -> None:
         public = [p for p in board.folder.rglob("*") if p.is_file() and "secret" not in p.parts]
         assert {p.name for p in public} == {"board.json", "corpus.jsonl", "queries.jsonl", "train.tsv", "validation.tsv"}
         again = load(board.folder / "handout")
-        assert again.corpus == data.corpus and again.splits == ["train", "validation"] and again.qrels["train"] == data.qrels["train"]
+        assert again.corpus == data.corpus and again.splits == ["train", "validation"]
+        assert again.qrels["train"] == data.qrels["train"]
         facts = json.dumps(json.loads((board.folder / "board.json").read_text()) | {"queries": None, "documents": None})
         assert len(facts) < 600 and board.judgements() == data.qrels["test"] and board.queries == data.test.queries
         other = new_board(Path(tmp, "other"), data, "validation")
-        assert not (other.folder / "handout" / "qrels" / "test.tsv").exists() and load(other.folder / "handout").splits == ["train", "validation"]
+        assert not (other.folder / "handout" / "qrels" / "test.tsv").exists()
+        assert load(other.folder / "handout").splits == ["train", "validation"]
         assert not set(load(other.folder / "handout").queries) & set(other.queries)  # that validation is a tenth of train
-        for make, words in ((lambda: new_board(board.folder, data), "something already"), (lambda: Board.open(tmp), "no board there"),
+        for make, words in ((lambda: new_board(board.folder, data), "something already"),
+                            (lambda: Board.open(tmp), "no board there"),
                             (lambda: new_board(Path(tmp, "c"), data, "tset"), "no split 'tset'"),
                             (lambda: other.judgements(board.folder / "secret" / "qrels.tsv"), "not the judgements"),
                             (lambda: Board.open(board.folder / "handout").judgements(), "not here")):
@@ -98,9 +103,12 @@ def test_what_is_wrong_is_named() -> None:
         good = path.read_text().splitlines()
         line = lambda **to: " ".join({"q": first, "0": "Q0", "d": "d0", "r": "1", "s": "0.5", "t": "me", **to}.values())
         rest = [x for x in good if not x.startswith(f"{first} ")]
-        for lines, words in (([line(q="q99")], "line 1: query 'q99' is none"), ([line(d="d99")], "line 1: document 'd99' is none"),
-                             ([line(), line()], "line 2: document 'd0' stands twice"), ([line(s="nan")], "line 1: the score is 'nan'"),
-                             ([line(s="-inf")], "score is '-inf'"), ([line(s="1e39")], "score is '1e39'"), ([line(s="0,5")], "score is '0,5'"),
+        for lines, words in (([line(q="q99")], "line 1: query 'q99' is none"),
+                             ([line(d="d99")], "line 1: document 'd99' is none"),
+                             ([line(), line()], "line 2: document 'd0' stands twice"),
+                             ([line(s="nan")], "line 1: the score is 'nan'"),
+                             ([line(s="-inf")], "score is '-inf'"), ([line(s="1e39")], "score is '1e39'"),
+                             ([line(s="0,5")], "score is '0,5'"),
                              ([line(r="first")], "rank is 'first'"), ([line() + " x"], "7 columns"), (["garbage"], "1 columns"),
                              ([], f"1 of 15 queries have no line, '{first}'")):
             path.write_text("\n".join([*lines, "", *rest]))
@@ -120,7 +128,8 @@ def test_a_board_that_is_damaged_is_refused() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         board = new_board(Path(tmp, "board"), toy(30))
         path, facts = board.folder / "board.json", board.facts
-        for change in ({"metric": []}, {"documents": [["d"]]}, {"documents": []}, {"queries": {"q": 3}}, {"queries": []}, {"relevant": "1"},
+        for change in ({"metric": []}, {"documents": [["d"]]}, {"documents": []}, {"queries": {"q": 3}}, {"queries": []},
+                       {"relevant": "1"},
                        {"judgements": None}, {"bm25": 1}):
             path.write_text(json.dumps(facts | change))
             with pytest.raises(ValueError, match=r"board.json: damaged \("):
@@ -165,10 +174,13 @@ def test_a_run_is_measured_and_counted_once() -> None:
             write_run(run, path)
             want = measure(run, data.qrels["test"])
             value = submit(path, name, board)
-            assert value["added"] and value["metrics"] == {m: want.mean(m) for m in DEFAULT} and value["ci"] == {"MRR@10": list(want.ci("MRR@10"))}
-            assert entries(board)[-1].scores.queries == list(data.qrels["test"]) and (entries(board)[-1].scores.of("MRR@10") == want.of("MRR@10")).all()
+            assert value["added"] and value["metrics"] == {m: want.mean(m) for m in DEFAULT}
+            assert value["ci"] == {"MRR@10": list(want.ci("MRR@10"))}
+            kept = entries(board)[-1].scores
+            assert kept.queries == list(data.qrels["test"]) and (kept.of("MRR@10") == want.of("MRR@10")).all()
         again = submit(path, "A", board)
-        assert not again["added"] and again["submissions"] == 3 and again["best"] > again["metrics"]["MRR@10"] and len(entries(board)) == 4
+        assert not again["added"] and again["submissions"] == 3
+        assert again["best"] > again["metrics"]["MRR@10"] and len(entries(board)) == 4
         assert submit(path, "b", board)["submissions"] == 2  # the same file from another team is another entry
         elsewhere = Path(tmp, "judgements.tsv")
         os.rename(board.folder / "secret" / "qrels.tsv", elsewhere)
@@ -200,7 +212,8 @@ def test_what_is_no_entry_is_left_out_and_named() -> None:
         folder = board.folder / "secret" / "entries"
         entry = next(folder.iterdir())
         kept = json.loads(entry.read_text())
-        for i, change in enumerate(({"team": "a\nb"}, {"judgements": "0"}, {"values": {}}, {"values": kept["values"] | {"MRR@10": [1.0]}}, {"at": 5})):
+        for i, change in enumerate(({"team": "a\nb"}, {"judgements": "0"}, {"values": {}},
+                                    {"values": kept["values"] | {"MRR@10": [1.0]}}, {"at": 5})):
             (folder / f"{i}.json").write_text(json.dumps(kept | change))
         (folder / "half.json").write_text(entry.read_text()[:50])
         (folder / "deep.json").write_text("[" * 10**5)

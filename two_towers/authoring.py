@@ -123,7 +123,7 @@ def _head(s: Source, solved: bool) -> str:
     link = f"[{before}]({'../../../' if solved else '../../'}nbs/{folder}/{before}.ipynb)"
     stars = "★" * s.card["difficulty"] + "☆" * (5 - s.card["difficulty"])
     how = "" if solved else ("\n\n*Run the cells from the top. Your answer goes into the cell that begins with `#| stub`; "
-                             "run it, then the check below it. A hint is folded away further down.*")
+                             "run it, then the check below it. `#| look` draws what you have made; a hint is folded away below.*")
     return (f"# {number} · {s.card['title']}{': a solution' if solved else ''}\n\n"
             f"> When it is done you will have understood {s.card['understood']}\n\n"
             f"| difficulty | about | builds on |\n|---|---|---|\n| {stars} | {s.card['minutes']} minutes | {link} |{how}")
