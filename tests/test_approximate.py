@@ -101,7 +101,8 @@ def test_saved_and_loaded_alike() -> None:
             again.add(DOCUMENTS[:1], ["d0"])
     with tempfile.TemporaryDirectory() as folder:
         index.save(folder)
-        for name, change, said in (("index.faiss", lambda b: b[:-9], "damaged, or was not written together"), ("about.json", lambda b: b[:50], "about.json is damaged"),
+        for name, change, said in (("index.faiss", lambda b: b[:-9], "damaged, or was not written together"),
+                                   ("about.json", lambda b: b[:50], "about.json is damaged"),
                                    ("about.json", lambda b: b"[]", "about.json is damaged")):
             whole = Path(folder, name).read_bytes()
             Path(folder, name).write_bytes(change(whole))
@@ -115,13 +116,21 @@ def test_saved_and_loaded_alike() -> None:
 
 def test_bad_input_names_the_value() -> None:
     index = ApproximateIndex(DOCUMENTS[:300], IDS[:300])
-    for call, said in ((lambda: ApproximateIndex(DOCUMENTS, IDS, "annoy"), "unknown kind 'annoy'"), (lambda: ApproximateIndex(DOCUMENTS, IDS[:3]), "2000 vectors for 3 ids"),
-                       (lambda: ApproximateIndex(DOCUMENTS[:2], ["a", "a"]), "'a' is there already, or twice"), (lambda: ApproximateIndex(DOCUMENTS, IDS, "hnsw", lists=3), "lists=3 is no setting of hnsw"),
-                       (lambda: ApproximateIndex(DOCUMENTS, IDS, "ivf", lists=0), "lists=0"), (lambda: ApproximateIndex(DOCUMENTS, IDS, bits=12), "bits=12: a graph keeps 8, 16 or 32"), (lambda: ApproximateIndex(DOCUMENTS, IDS, "pq", pieces=7), "7 pieces of 32"),
-                       (lambda: ApproximateIndex(DOCUMENTS[:, :30], IDS, "binary"), "30 dimensions: binary"), (lambda: ApproximateIndex(DOCUMENTS[:0], []), "0 vectors"),
-                       (lambda: ApproximateIndex(DOCUMENTS * np.nan, IDS), "NaN"), (lambda: index.search(QUERIES[:, :5]), "5 dimensions against an index of 32"),
-                       (lambda: index.search(QUERIES, 0), "k=0"), (lambda: index.search(QUERIES, 5, effort=0), "effort=0"), (lambda: index.add(QUERIES[:, :5], IDS[:50]), "5 dimensions for an index of 32"),
-                       (lambda: rescored(np.zeros((2, 5), int), QUERIES[:2], DOCUMENTS, 6), "5 candidates a query for the best 6"), (lambda: needs(1, 8, "tree"), "unknown kind 'tree'")):
+    for call, said in ((lambda: ApproximateIndex(DOCUMENTS, IDS, "annoy"), "unknown kind 'annoy'"),
+                       (lambda: ApproximateIndex(DOCUMENTS, IDS[:3]), "2000 vectors for 3 ids"),
+                       (lambda: ApproximateIndex(DOCUMENTS[:2], ["a", "a"]), "'a' is there already, or twice"),
+                       (lambda: ApproximateIndex(DOCUMENTS, IDS, "hnsw", lists=3), "lists=3 is no setting of hnsw"),
+                       (lambda: ApproximateIndex(DOCUMENTS, IDS, "ivf", lists=0), "lists=0"),
+                       (lambda: ApproximateIndex(DOCUMENTS, IDS, bits=12), "bits=12: a graph keeps 8, 16 or 32"),
+                       (lambda: ApproximateIndex(DOCUMENTS, IDS, "pq", pieces=7), "7 pieces of 32"),
+                       (lambda: ApproximateIndex(DOCUMENTS[:, :30], IDS, "binary"), "30 dimensions: binary"),
+                       (lambda: ApproximateIndex(DOCUMENTS[:0], []), "0 vectors"),
+                       (lambda: ApproximateIndex(DOCUMENTS * np.nan, IDS), "NaN"),
+                       (lambda: index.search(QUERIES[:, :5]), "5 dimensions against an index of 32"),
+                       (lambda: index.search(QUERIES, 0), "k=0"), (lambda: index.search(QUERIES, 5, effort=0), "effort=0"),
+                       (lambda: index.add(QUERIES[:, :5], IDS[:50]), "5 dimensions for an index of 32"),
+                       (lambda: rescored(np.zeros((2, 5), int), QUERIES[:2], DOCUMENTS, 6), "5 candidates a query for the best 6"),
+                       (lambda: needs(1, 8, "tree"), "unknown kind 'tree'")):
         with pytest.raises(ValueError, match=said):
             call()
     assert index.search(QUERIES, 1000)[1].shape == (50, 300)  # cut to the documents

@@ -107,7 +107,8 @@ def test_newcomers_are_in_no_history() -> None:
     found = [newcomers(first_only, 0.34, seed) for seed in range(20) if 0 not in np.random.default_rng(seed).choice(3, 1)]
     assert all(len(n.people) == 1 and n.seen[0].tolist() == [0] for n in found)
     with pytest.raises(ValueError, match="nobody saw any of the 1 films after another"):
-        newcomers(Split([np.array([0, 1])], np.array([3]), np.array([4])), 0.5, next(s for s in range(20) if np.random.default_rng(s).choice(2, 1) == [0]))
+        newcomers(Split([np.array([0, 1])], np.array([3]), np.array([4])), 0.5,
+                  next(s for s in range(20) if np.random.default_rng(s).choice(2, 1) == [0]))
 
 
 def test_same_words_by_hand() -> None:

@@ -8,7 +8,8 @@ import pytest
 from two_towers.films import later_share, leave_last
 from two_towers.movielens import load_ratings
 
-MOVIES = 'movieId,title,genres\n1,"Dust, The (1950)",Western\n2,Comet (1970),Space|War\n3,Clown (1990),(no genres listed)\n4,Axe,Horror\n'
+MOVIES = ('movieId,title,genres\n1,"Dust, The (1950)",Western\n2,Comet (1970),Space|War\n'
+          "3,Clown (1990),(no genres listed)\n4,Axe,Horror\n")
 HEAD = "userId,movieId,rating,timestamp\n"
 GOOD = HEAD + "7,1,4.0,100\n7,2,3.5,50\n7,3,1.0,300\n9,4,5.0,9\n9,1,4.0,8\n9,2,2.0,7\n9,3,4.5,6\n5,1,3,1\n"
 
@@ -54,7 +55,8 @@ def test_bad_lines_are_named() -> None:
     kept = Kept()
     logging.getLogger("two_towers").addHandler(kept)
     ill = {"7,1,x,5": "rating 'x'", "7,1,nan,5": "rating 'nan'", "7,1,6,5": "rating '6'", "7,1,4,84 http://a1": "timestamp '84 http://a1'",
-           "7,1,4,-3": "timestamp '-3'", "7,99,4,5": "film '99' is not in movies.csv", "7,1,4": "wrong number of columns", "9,4,1,2": "'9' rated film '4' before"}
+           "7,1,4,-3": "timestamp '-3'", "7,99,4,5": "film '99' is not in movies.csv",
+           "7,1,4": "wrong number of columns", "9,4,1,2": "'9' rated film '4' before"}
     with tempfile.TemporaryDirectory() as at:
         r = load_ratings(folder(at, GOOD + "\n".join(ill) + "\n", MOVIES + "4,Again,War\n"), min_films=3)
         clean = load_ratings(folder(at), min_films=3)

@@ -71,7 +71,8 @@ def test_the_past_asks_and_the_next_film_answers() -> None:
         pairs, found = NextFilm(toy_split.history, 120, reach=4, peek=peek), []
         for batch in pairs.epoch(32, np.random.default_rng(0)):
             ends = [*batch.query.offsets[1:].tolist(), len(batch.query.ids)]
-            for p, f, d, a, b in zip(batch.query_ids, batch.document_ids, batch.document.tolist(), batch.query.offsets.tolist(), ends, strict=True):
+            starts = batch.query.offsets.tolist()
+            for p, f, d, a, b in zip(batch.query_ids, batch.document_ids, batch.document.tolist(), starts, ends, strict=True):
                 h, asked = toy_split.history[p].tolist(), batch.query.ids[a:b].tolist()
                 place = h.index(f)
                 assert f == d and asked == h[max(place - 4, 0) : place + peek] and place > 0

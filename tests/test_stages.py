@@ -50,7 +50,8 @@ def z(scores):
 
 
 def test_what_is_no_query_is_refused() -> None:
-    for query, why in {"": "is empty", " \n": "is empty", "🙂": "no word", "❤️ ❤️": "no word", "?!": "no word", "a " * 100_000: "100,000 words"}.items():
+    for query, why in {"": "is empty", " \n": "is empty", "🙂": "no word", "❤️ ❤️": "no word", "?!": "no word",
+                       "a " * 100_000: "100,000 words"}.items():
         with pytest.raises(ValueError, match=why):
             check_query(query)
     for query in ("a", "C++", "日本", "3", "a " * 1000, "🙂 smile"):
