@@ -69,7 +69,8 @@ def test_shares_of_passages_with_the_answer() -> None:
     nothing = answer_shares(made())
     assert nothing["queries"] == 0 and nothing["selected"] == {"n": 0, "share": None}
     for seed in range(30):
-        tiny = Collection("t", {"a": "x y", "b": "x y", "c": "z"}, {"q": "?"}, {"train": {"q": {"a": 1}}}, {"q": ["b"]}, answers={"q": ["x y"]})
+        tiny = Collection("t", {"a": "x y", "b": "x y", "c": "z"}, {"q": "?"}, {"train": {"q": {"a": 1}}}, {"q": ["b"]},
+                          answers={"q": ["x y"]})
         assert not answer_shares(tiny, seed=seed)["random"]["share"], "a random passage is never of the row, or judged"
     assert sum(answer_shares(tiny, seed=s)["random"]["n"] for s in range(30)) > 3
 

@@ -27,11 +27,13 @@ def made(files):
 def test_every_kind_is_read_and_knows_its_place() -> None:
     cell = {"cells": [{"cell_type": "code", "source": "x = 'in a cell'"}]}
     c = load(made({
-        "b/z.md": "# Head\n\n\nmark\ndown", "a.TXT": "plain", "p.htm": "<p>\npage", "n.ipynb": json.dumps(cell), "r.rst": "Tea\n===\n\nrest",
+        "b/z.md": "# Head\n\n\nmark\ndown", "a.TXT": "plain", "p.htm": "<p>\npage", "n.ipynb": json.dumps(cell),
+        "r.rst": "Tea\n===\n\nrest",
         "c.py": '"""Docs."""', "t.csv": "title,text\nA,one\nB,two", "u.tsv": "id\ttext\nk7\tthree", "l.jsonl": '{"text": "four"}\n',
         "j.json": '[{"url": "http://x/5", "body": "five"}]'}))
     assert {c.urls[d]: text for d, text in c.corpus.items()} == {
-        "a.TXT#L1": "plain", "b/z.md#L1-L5": "Head\n\nmark\ndown", "c.py#L1": "Docs.", "p.htm#L2": "page", "n.ipynb#cell 1": "x = 'in a cell'",
+        "a.TXT#L1": "plain", "b/z.md#L1-L5": "Head\n\nmark\ndown", "c.py#L1": "Docs.", "p.htm#L2": "page",
+        "n.ipynb#cell 1": "x = 'in a cell'",
         "r.rst#L1-L4": "Tea\n\nrest", "t.csv#row 1": "A\n\none", "t.csv#row 2": "B\n\ntwo", "u.tsv#k7": "three", "l.jsonl#L1": "four",
         "http://x/5": "five"}
     assert all(d == text_id(text) for d, text in c.corpus.items()) and (c.queries, c.qrels, c.splits) == ({}, {}, [])
@@ -43,8 +45,10 @@ def test_every_kind_is_read_and_knows_its_place() -> None:
 
 def test_what_is_not_read_is_noted() -> None:
     home = made({
-        "good.md": "good text", "copy/again.md": "Good  text", ".hidden.md": "x", ".git/config.md": "x", "__pycache__/x.txt": "x", "a.png": b"\x89PNG",
-        "no_ending": "x", "empty.txt": "", "space.txt": " \n ", "zero.txt": b"\0\1", "odd.txt": b"\x81\x8d\x90", "win.txt": "caf\u00e9".encode("cp1252"),
+        "good.md": "good text", "copy/again.md": "Good  text", ".hidden.md": "x", ".git/config.md": "x",
+        "__pycache__/x.txt": "x", "a.png": b"\x89PNG",
+        "no_ending": "x", "empty.txt": "", "space.txt": " \n ", "zero.txt": b"\0\1", "odd.txt": b"\x81\x8d\x90",
+        "win.txt": "caf\u00e9".encode("cp1252"),
         "utf16.txt": "sixteen".encode("utf-16"), "bom.txt": b"\xef\xbb\xbfmarked", "broken.ipynb": "{", "prices.csv": "name,price\na,1",
         "rule.md": "* * *", "half.json": '[{"text": "half \\ud800 a sign"}, {"text": 3}, {"text": null}]',
         "image.md": "seen ![](data:image/png;base64," + "A" * 4000 + ") there", "big.txt": "x" * 5000})
@@ -56,13 +60,16 @@ def test_what_is_not_read_is_noted() -> None:
         c = load(home)
     assert set(c.corpus.values()) == {"good text", "café", "sixteen", "marked", "half ? a sign", "seen ![]() there"}
     assert c.notes == {
-        "hidden folders not entered": 2, "links to folders not followed": 1, "hidden files not read": 1, "files of other kinds not read": 2,
-        "empty files": 1, "files left out: links that lead nowhere, or no permission": 1, "files left out: neither a file nor a folder": 1,
+        "hidden folders not entered": 2, "links to folders not followed": 1, "hidden files not read": 1,
+        "files of other kinds not read": 2,
+        "empty files": 1, "files left out: links that lead nowhere, or no permission": 1,
+        "files left out: neither a file nor a folder": 1,
         "files left out: larger than 0 MB": 1, "files left out: binary, not text": 1,
         "files left out: neither UTF-8, UTF-16 nor Windows-1252": 1, "files not in UTF-8, read as Windows-1252": 1,
         "files left out: no notebook of format 4 (JSONDecodeError)": 1, "passages without a letter or a digit not kept": 1,
         "files left out: tables in which no column is clearly the text: call one of them text": 1, "rows left out: no text": 2,
-        "passages that stand there twice, the first kept": 2, "files without text, or with nothing new": 4, "pictures inside texts not read": 1,
+        "passages that stand there twice, the first kept": 2, "files without text, or with nothing new": 4,
+        "pictures inside texts not read": 1,
         ".txt files read": 3, ".md files read": 2, ".json files read": 1}, c.report()
     assert any("prices.csv: columns name, price" in line for line in seen.output), "a warning for what is left out, with its name"
 
@@ -117,8 +124,10 @@ def test_prepared_data_sets_keep_their_readers() -> None:
 
 def test_no_folder_breaks_the_reader() -> None:
     rng = random.Random(0)
-    signs = [b"# ", b"\n", b"\r\n", b'"', b",", b";", b"\t", b"{", b"}", b"[", b"]", b'{"text": "a"}', b'"text":', b"id,text\n1,a", b"<p>", b"<![", b"\0", b"\xff\xfe",
-             b"\xef\xbb\xbf", b"\xe9", b"\x81", b"```", b"---\n", b"words and more ", b'{"cells": []}', b'\\ud800', b"def f():", b'"""', b"1e999", b"NaN", b"x" * 900]
+    signs = [b"# ", b"\n", b"\r\n", b'"', b",", b";", b"\t", b"{", b"}", b"[", b"]", b'{"text": "a"}', b'"text":',
+             b"id,text\n1,a", b"<p>", b"<![", b"\0", b"\xff\xfe",
+             b"\xef\xbb\xbf", b"\xe9", b"\x81", b"```", b"---\n", b"words and more ", b'{"cells": []}', b'\\ud800',
+             b"def f():", b'"""', b"1e999", b"NaN", b"x" * 900]
     for _ in range(300):
         files = {f"{i}.{rng.choice('md txt html ipynb py csv tsv jsonl json rst'.split())}": b"".join(rng.choices(signs, k=rng.randrange(30)))
                  for i in range(rng.randrange(1, 4))}

@@ -33,7 +33,8 @@ more<p>next<script>var x = "<p>no</p>"</script>
 
 
 def test_notebooks_and_python() -> None:
-    cells = [("markdown", ["# A\n", "text"]), ("code", "1 + 1"), ("raw", "x"), ("markdown", "## B"), ("code", "# c"), ("markdown", "d\n\ne")]
+    cells = [("markdown", ["# A\n", "text"]), ("code", "1 + 1"), ("raw", "x"), ("markdown", "## B"), ("code", "# c"),
+             ("markdown", "d\n\ne")]
     written = json.dumps({"cells": [{"cell_type": k, "source": s, "outputs": ["no"]} for k, s in cells]})
     assert brief(notebook(written)) == [
         (1, 1, "A", "text"), (2, 2, "A", "1 + 1"), (4, 5, "A/B", "# c"), (6, 6, "A/B", "d"), (6, 6, "A/B", "e")]
@@ -111,8 +112,10 @@ def test_json_and_the_column_of_text() -> None:
 
 def test_no_text_breaks_a_reader() -> None:
     rng = random.Random(0)
-    signs = ["# ", "## ", "\n", "\n\n", "---\n", "===\n", "```", "~~~", "<p>", "<h1>", "</", "<!", "<![", "<!--", "<?", "<pre>", "<title>", "&#", "&#x110000;",
-             "<script>", "</script>", "<nav", ">", "'", '"""', "def f():", "\t", "    ", "\\", "{", "[", '"cells":', '"source":', "title:", "\r", "\0",
+    signs = ["# ", "## ", "\n", "\n\n", "---\n", "===\n", "```", "~~~", "<p>", "<h1>", "</", "<!", "<![", "<!--", "<?",
+             "<pre>", "<title>", "&#", "&#x110000;",
+             "<script>", "</script>", "<nav", ">", "'", '"""', "def f():", "\t", "    ", "\\", "{", "[", '"cells":',
+             '"source":', "title:", "\r", "\0",
              "\u2028", "\ud800", "é", "word " * 30, "x" * 700, "-" * 300, "早", "1"]
     for _ in range(1500):
         text = "".join(rng.choices(signs, k=rng.randrange(1, 40)))

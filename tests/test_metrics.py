@@ -61,7 +61,8 @@ def test_names_of_metrics() -> None:
     for bad, text in {"mrr": "unknown metric 'mrr'", "MRR@0": "is 0", "Recall": "no cut-off", "P@-1": "unknown", "": "unknown"}.items():
         with raises(ValueError, text):
             parse_metric(bad)
-    for arguments, text in ((({}, {}), "empty"), (({}, {"q": {"d": 1}}, "MRR"), "string"), (({}, {"q": {"d": 1}}, ["MRR"], 0), "relevant=0")):
+    for arguments, text in ((({}, {}), "empty"), (({}, {"q": {"d": 1}}, "MRR"), "string"),
+                            (({}, {"q": {"d": 1}}, ["MRR"], 0), "relevant=0")):
         with raises(ValueError, text):
             measure(*arguments)
 
@@ -73,7 +74,8 @@ def test_chance_is_the_mean_over_all_orders() -> None:
 
     pool = list("abcde")
     for judged in ({"a": 1}, {"a": 2, "b": 1, "c": 0, "d": -1}, {"a": 3, "b": 3, "c": 1, "e": 1}, {"a": 0}):
-        for metric, relevant in itertools.product(("MRR@1", "MRR@3", "MRR", "nDCG@3", "nDCG", "MAP", "MAP@2", "P@2", "P@9", "Recall@2"), (1, 2)):
+        for metric, relevant in itertools.product(("MRR@1", "MRR@3", "MRR", "nDCG@3", "nDCG", "MAP", "MAP@2", "P@2",
+                                                   "P@9", "Recall@2"), (1, 2)):
             corpus = chance({"q": judged}, 5, [metric], relevant).mean(metric)
             assert abs(corpus - all_orders(judged, pool, metric, relevant)) < 1e-12, (metric, judged)
             some = chance({"q": judged}, {"q": pool[1:]}, [metric], relevant).mean(metric)          # "a" can't be found

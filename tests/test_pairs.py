@@ -111,7 +111,8 @@ def test_negatives_are_never_positives() -> None:
         {"r": ["c", "b"]},
     )
     pairs = full.train.pairs(Rows, negatives="row")
-    assert pairs.without_pool == full.train.pairs(Rows, negatives="both").without_pool == 2, "where a row has nothing unselected, a random passage stands in"
+    without = pairs.without_pool, full.train.pairs(Rows, negatives="both").without_pool
+    assert without == (2, 2), "where a row has nothing unselected, a random passage stands in"
     for batch in pairs.epoch(3, rng):
         assert [n for q, n in zip(batch.query_ids, batch.negative_ids, strict=True) if q == 0] == [2, 2]
     only = Collection("only", {"a": ""}, {"q": ""}, {"train": {"q": {"a": 1}}})

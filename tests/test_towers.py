@@ -255,9 +255,11 @@ def test_a_config_that_is_not_ours_is_refused() -> None:
         small(hidden=(4,)).save(folder)
         good = json.loads(path.read_text())
         changes = [({k: v}, what) for k, v, what in (
-            ("tower", "rnm", "unknown tower 'rnm'"), ("tower", "rnn", "not a model of ours .without both_ways"), ("tower", ["avgpool"], "tower .*must be text"), ("dim", "8", "dim '8'"),
+            ("tower", "rnm", "unknown tower 'rnm'"), ("tower", "rnn", "not a model of ours .without both_ways"),
+            ("tower", ["avgpool"], "tower .*must be text"), ("dim", "8", "dim '8'"),
             ("dim", 8.5, "dim 8.5"), ("dim", 10**12, "dim 1000000000000"), ("dim", 9, "belongs to another model"),
-            ("lexical", None, "lexical None"), ("lexical", 17, "vectors of 25 coordinates, but its weights give 24"), ("shared", "yes", "shared 'yes'"),
+            ("lexical", None, "lexical None"), ("lexical", 17, "vectors of 25 coordinates, but its weights give 24"),
+            ("shared", "yes", "shared 'yes'"),
             ("shared", False, "belongs to another model"), ("hidden", "4", "hidden '4'"), ("hidden", ["4"], "hidden '4'"),
             ("hidden", 4, "hidden 4"), ("lexical_share", "0.5", "lexical_share '0.5'"), ("lexical_share", 2, "lexical_share 2"),
             ("word_dropout", None, "word_dropout None"), ("format", 2, "format 2, this version reads format 1"),

@@ -101,10 +101,14 @@ def test_files_that_are_no_vectors_are_refused_in_one_line() -> None:
     good = b"2 3\ncat 1 2 3\ndog 4 5 6\n"
     half = b"2 3\ncat " + np.ones(3, np.float32).tobytes() + b"\ndog " + np.ones(1, np.float32).tobytes()
     nan = b"1 2\ncat " + np.array([1, np.nan], np.float32).tobytes()
-    bad = {"short.txt": good[:14], "long.txt": good + b"cow 7 8 9\n", "narrow.txt": b"2 3\ncat 1 2 3\ndog 4\n", "words.txt": b"2 3\ncat 1 2 3\ndog a b c\n",
-           "empty.txt": b"", "prose.txt": b"It was a dark night.\nAnd cold.\n", "one.txt": b"hello\n", "zero.txt": b"0 3\n", "flat.txt": b"3 0\na\nb\nc\n",
-           "half.bin": half, "nan.bin": nan, "huge.bin": b"999999999999 300\ncat " + bytes(8), "nan.txt": b"1 2\ncat 1 nan\n", "pickle.kv": pickle.dumps([1, 2]),
-           "plain.gz": good, "packed.txt": gzip.compress(good), "cut.txt.gz": gzip.compress(good)[:-9], "torn.txt.gz": gzip.compress(good * 9)[:30] + b"zzzz"}
+    bad = {"short.txt": good[:14], "long.txt": good + b"cow 7 8 9\n", "narrow.txt": b"2 3\ncat 1 2 3\ndog 4\n",
+           "words.txt": b"2 3\ncat 1 2 3\ndog a b c\n",
+           "empty.txt": b"", "prose.txt": b"It was a dark night.\nAnd cold.\n", "one.txt": b"hello\n",
+           "zero.txt": b"0 3\n", "flat.txt": b"3 0\na\nb\nc\n",
+           "half.bin": half, "nan.bin": nan, "huge.bin": b"999999999999 300\ncat " + bytes(8),
+           "nan.txt": b"1 2\ncat 1 nan\n", "pickle.kv": pickle.dumps([1, 2]),
+           "plain.gz": good, "packed.txt": gzip.compress(good), "cut.txt.gz": gzip.compress(good)[:-9],
+           "torn.txt.gz": gzip.compress(good * 9)[:30] + b"zzzz"}
     with tempfile.TemporaryDirectory() as folder:
         for name, raw in bad.items():
             (Path(folder) / name).write_bytes(raw)
@@ -114,7 +118,8 @@ def test_files_that_are_no_vectors_are_refused_in_one_line() -> None:
         for name in ("missing.txt", "."):
             with pytest.raises(ValueError, match="no such file of word vectors"):
                 read_vectors(Path(folder) / name)
-        for name, why in {"plain.gz": "not packed with gzip", "packed.txt": "name it .gz", "huge.bin": "too short for them", "zero.txt": "promises 0 words"}.items():
+        for name, why in {"plain.gz": "not packed with gzip", "packed.txt": "name it .gz",
+                          "huge.bin": "too short for them", "zero.txt": "promises 0 words"}.items():
             with pytest.raises(ValueError, match=why):
                 read_vectors(Path(folder) / name)
         with pytest.raises(ValueError, match="line 3: 1 numbers where 3 are wanted"):

@@ -82,7 +82,8 @@ def test_a_foreign_tokenizer_file_is_refused() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tokenizer.json")
-        for text in ("not json", "[]", json.dumps({"model": {"type": "BPE", "vocab": {}}}), json.dumps({"model": {"type": "WordLevel", "vocab": {"a": "2"}}})):
+        for text in ("not json", "[]", json.dumps({"model": {"type": "BPE", "vocab": {}}}),
+                     json.dumps({"model": {"type": "WordLevel", "vocab": {"a": "2"}}})):
             path.write_text(text)
             with pytest.raises(ValueError, match="not a tokenizer of ours"):
                 Tokenizer.load(path)
