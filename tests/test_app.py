@@ -32,7 +32,8 @@ def test_the_service_answers_what_the_engine_does() -> None:
         for by in ("", "hybrid", "towers", "bm25"):
             answer = client.get("/search", params={"q": "how hot should water for tea be", "k": 4, "by": by}).json()
             hits = engine.search("how hot should water for tea be", 4, by or None)
-            assert [(h["rank"], h["id"], h["text"], h["ranks"]) for h in answer["hits"]] == [(h.rank, h.id, h.text, h.ranks) for h in hits]
+            assert [(h["rank"], h["id"], h["text"], h["ranks"])
+                    for h in answer["hits"]] == [(h.rank, h.id, h.text, h.ranks) for h in hits]
             assert answer["by"] == (by or "hybrid") and answer["notes"] == [] and answer["ms"] > 0
         health = client.get("/healthz").json()
         assert health == {"status": "ok", "documents": len(engine), "by": ["hybrid", "towers", "bm25"], "waiting": 0}
@@ -46,10 +47,13 @@ def test_the_service_answers_what_the_engine_does() -> None:
 def test_bad_requests_get_a_sentence() -> None:
     engine = opened()
     wrong = {"/search": "q: Field required", "/search?q=": "the query is empty", "/search?q=%3F%21": "has no word",
-             "/search?q=tea&k=0": "k=0: ask for 1 to 100", f"/search?q=tea&k={MAX_K + 1}": "k=101", "/search?q=tea&k=-5": "k=-5",
+             "/search?q=tea&k=0": "k=0: ask for 1 to 100", f"/search?q=tea&k={MAX_K + 1}": "k=101",
+             "/search?q=tea&k=-5": "k=-5",
              "/search?q=tea&k=many": "k: Input should be a valid integer", "/search?q=tea&k=" + "9" * 5000: "k:",
-             "/search?q=tea&by=magic": "by='magic': search by hybrid, towers, bm25", "/search?q=tea&by=reranked": "search by hybrid",
-             "/search?q=" + "a" * (MAX_CHARACTERS + 1): "4,001 characters", "/search?q=%ff%fe%00": "", "/search?q=%ED%A0%80": ""}
+             "/search?q=tea&by=magic": "by='magic': search by hybrid, towers, bm25",
+             "/search?q=tea&by=reranked": "search by hybrid",
+             "/search?q=" + "a" * (MAX_CHARACTERS + 1): "4,001 characters", "/search?q=%ff%fe%00": "",
+             "/search?q=%ED%A0%80": ""}
     with TestClient(create(engine), base_url="http://localhost", raise_server_exceptions=False) as client:
         for path, why in wrong.items():
             answer = client.get(path)
@@ -65,7 +69,8 @@ def test_only_the_names_of_this_machine() -> None:
     with TestClient(create(engine), base_url="http://localhost") as client:
         for host in ("localhost", "localhost:8000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8000", "LOCALHOST"):
             assert client.get("/healthz", headers={"Host": host}).status_code == 200, host
-        for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "", "[::2]:8000", "evil.example:localhost"):
+        for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "", "[::2]:8000",
+                     "evil.example:localhost"):
             assert client.get("/healthz", headers={"Host": host}).status_code == 421, host
     with TestClient(create(engine, hosts=("*",)), base_url="http://anything") as client:
         assert client.get("/healthz").status_code == 200
@@ -111,7 +116,8 @@ def test_text_stays_text() -> None:
     bad = "</p><script>alert(1)</script> tea & <b>biscuits</b>"
     engine = opened({"<i>id</i>": bad, "other": "nothing of the kind"})
     html = as_html(found(engine, "tea", 2))
-    assert "<script" not in html and "<b>b" not in html and "<i>id" not in html and "&lt;script&gt;" in html and "<mark>tea</mark>" in html
+    assert "<script" not in html and "<b>b" not in html and "<i>id" not in html and "&lt;script&gt;" in html
+    assert "<mark>tea</mark>" in html
     box = search_box(engine, "<img src=x> ???")
     assert "<img" not in box.found.value and box.found.value
     box.text.value = "tea"

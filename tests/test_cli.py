@@ -20,12 +20,15 @@ def run(*argv):
 
 def test_json_stands_alone_and_fits_the_text() -> None:
     with tempfile.TemporaryDirectory() as tmp:
-        for line in (["data", "sample"], ["train", "--data", "sample", "--out", f"{tmp}/m", "--dim", 8, "--batch", 16, "--epochs", 2],
-                     ["evaluate", f"{tmp}/m", "--data", "sample", "--run-out", f"{tmp}/r"], ["search", f"{tmp}/m", "tea", "-k", 99]):
+        for line in (["data", "sample"],
+                     ["train", "--data", "sample", "--out", f"{tmp}/m", "--dim", 8, "--batch", 16, "--epochs", 2],
+                     ["evaluate", f"{tmp}/m", "--data", "sample", "--run-out", f"{tmp}/r"],
+                     ["search", f"{tmp}/m", "tea", "-k", 99]):
             code, out, err = run(*line, "--json")
             value = json.loads(out)
             assert code == 0 and isinstance(value, dict)
-        assert [sorted(hit) for hit in value["hits"]] == [["id", "rank", "ranks", "score", "text", "url"]] * 50 and value["query"] == "tea"
+        assert [sorted(hit) for hit in value["hits"]] == [["id", "rank", "ranks", "score", "text", "url"]] * 50
+        assert value["query"] == "tea"
         assert "note: k=99" in err and "Traceback" not in err
         Path(f"{tmp}/q").write_text("".join(f"{q} 0 {next(iter(d))} 1\n" for q, d in load("sample").test.qrels.items()))
         code, out, err = run("score", f"{tmp}/r", f"{tmp}/q", "--json")
@@ -35,24 +38,39 @@ def test_json_stands_alone_and_fits_the_text() -> None:
 
 def test_the_contract_of_evaluate() -> None:
     with tempfile.TemporaryDirectory() as tmp:
-        assert run("train", "--data", "sample", "--out", f"{tmp}/m", "--dim", 8, "--batch", 16, "--epochs", 1, "--pretrain", "none")[0] == 0
+        assert run("train", "--data", "sample", "--out", f"{tmp}/m", "--dim", 8, "--batch", 16, "--epochs", 1,
+                   "--pretrain", "none")[0] == 0
         value = json.loads(run("evaluate", f"{tmp}/m", "--data", "sample", "--split", "dev", "--json")[1])
-        assert set(value) == {"rows", "corpus_size", "queries", "fingerprint"} and list(value["rows"]) == ["chance", "bm25", "model", "hybrid"]
+        assert set(value) == {"rows", "corpus_size", "queries", "fingerprint"}
+        assert list(value["rows"]) == ["chance", "bm25", "model", "hybrid"]
         for row in value["rows"].values():
             assert set(row) == {"MRR@10", "nDCG@10", "Recall@10", "Recall@100", "ci"} and len(row["ci"]["nDCG@10"]) == 2
         assert (value["corpus_size"], value["queries"]) == (50, 8)
 
 
+def test_an_update_says_what_it_does_not_use() -> None:
+    with tempfile.TemporaryDirectory() as tmp:
+        train = ("train", "--data", "sample", "--out", f"{tmp}/m")
+        assert run(*train, "--dim", 8, "--batch", 16, "--epochs", 1, "--pretrain", "none")[0] == 0
+        code, out, err = run(*train, "--update", "--epochs", 3, "--resume")
+        assert code == 0 and "50 kept" in out and err.count("\n") == 1 and "--epochs, --resume changes nothing" in err
+        assert run(*train, "--update")[2] == ""
+
+
 def test_one_line_and_two() -> None:
     with tempfile.TemporaryDirectory() as tmp:
-        for line, why in ((["nonsense"], "nonsense"), ([], "Missing command"), (["data"], "Missing argument"), (["data", "nowhere"], "nowhere"),
-                          (["data", "sample", "--limit", 0], "limit=0"), (["score", "no.run", "no.qrels"], "no.run: No such file"),
-                          (["train", "--data", "sample"], "--out"), (["train", "--data", "sample", "--out", f"{tmp}/m", "--epochs", "many"], "got 'many'"),
+        for line, why in ((["nonsense"], "nonsense"), ([], "Missing command"), (["data"], "Missing argument"),
+                          (["data", "nowhere"], "nowhere"),
+                          (["data", "sample", "--limit", 0], "limit=0"),
+                          (["score", "no.run", "no.qrels"], "no.run: No such file"),
+                          (["train", "--data", "sample"], "--out"),
+                          (["train", "--data", "sample", "--out", f"{tmp}/m", "--epochs", "many"], "got 'many'"),
                           (["train", "--data", "sample", "--out", f"{tmp}/m", "--temperature", 0], "temperature 0.0"),
                           (["evaluate", tmp, "--data", "sample"], "config.json"), (["runs", f"{tmp}/m"], "no such folder"),
                           (["runs", tmp, "--sort", "beauty"], "known: MRR@10")):
             code, out, err = run(*line)
-            assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("two-towers: ") and why in err, (line, err)
+            assert code == 2 and out == "" and err.count("\n") == 1, (line, err)
+            assert err.startswith("two-towers: ") and why in err, (line, err)
         assert not Path(tmp, "m").exists()
 
 
@@ -84,12 +102,17 @@ def test_help_is_quick_and_complete() -> None:
     import sys
 
     code, out, err = run("--help")
-    assert code == 0 and not err and all(name in out for name in ("doctor", "data", "train", "evaluate", "search", "score", "runs", "demo", "exercises",
+    assert code == 0 and not err and all(name in out
+                                         for name in ("doctor", "data", "train", "evaluate", "search", "score",
+                                                      "runs", "demo", "exercises",
                                                           "submit", "leaderboard"))
     options = run("train", "--help")[1]
-    assert all(f"--{o} " in options for o in ("data", "tower", "out", "model", "vectors", "dim", "epochs", "batch", "lr", "loss", "margin", "temperature",
+    assert all(f"--{o} " in options for o in ("data", "tower", "out", "model", "vectors", "dim", "epochs", "batch",
+                                              "lr", "loss", "margin", "temperature",
                                               "positives", "negatives", "pretrain", "seed", "limit", "resume", "json"))
-    loaded = subprocess.run([sys.executable, "-c", "import sys, two_towers.cli; two_towers.cli.main(['--help']); print(*sys.modules, file=sys.stderr)"],
+    loaded = subprocess.run([sys.executable, "-c",
+                             "import sys, two_towers.cli; two_towers.cli.main(['--help']); "
+                         "print(*sys.modules, file=sys.stderr)"],
                             capture_output=True, text=True)
     assert not {"torch", "numpy", "datasets"} & set(loaded.stderr.split()) and "Usage" in loaded.stdout
 
@@ -102,11 +125,13 @@ def test_exercises_by_command() -> None:
         assert code == 0 and not err and len(rows) > 1 and {r["state"] for r in rows} == {"not started"}
         assert set(rows[0]) == {"lesson", "name", "title", "difficulty", "minutes", "state", "message"}
         path = Path(tmp, "lesson1", rows[0]["name"] + ".ipynb")
-        path.write_text(path.read_text(encoding="utf-8").replace("raise NotImplementedError", "assert False, 'mine' #"), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace("raise NotImplementedError",
+                                                                 "assert False, 'mine' #"), encoding="utf-8")
         code, out, err = run("exercises", "check", rows[0]["name"], "--folder", tmp)
         assert code == 1 and "mine" in out and "0 of 1 done" in out
         assert "backup1.ipynb" in run("exercises", "reset", path, "--folder", tmp)[1]
-        for line, why in ((["chekc"], "say list, check or reset"), (["list", "lesson9"], "no such exercise"), (["list", "--folder", f"{tmp}/x"], "no such folder")):
+        for line, why in ((["chekc"], "say list, check or reset"), (["list", "lesson9"], "no such exercise"),
+                          (["list", "--folder", f"{tmp}/x"], "no such folder")):
             code, out, err = run("exercises", *line)
             assert code == 2 and not out and err.count("\n") == 1 and why in err
 
@@ -115,7 +140,8 @@ def test_a_team_hands_in_and_the_board_answers() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         board, path = Path(tmp, "board"), Path(tmp, "mine.trec")
         code, out, err = run("leaderboard", "--new", "--data", "sample", "--board", board, "--json")
-        assert code == 0 and [r["name"] for r in json.loads(out)["rows"]] == ["BM25", "chance"] and json.loads(out)["queries"] == 8
+        assert code == 0 and [r["name"] for r in json.loads(out)["rows"]] == ["BM25", "chance"]
+        assert json.loads(out)["queries"] == 8
         best = {q: next(iter(judged)) for q, judged in load("sample").test.qrels.items()}
         path.write_text("".join(f"{q} Q0 {d} 1 0.9 us\n" for q, d in best.items()))
         for place in (board, board / "handout"):
@@ -131,12 +157,15 @@ def test_a_team_hands_in_and_the_board_answers() -> None:
         finally:
             del os.environ["TWO_TOWERS_BOARD"]
         assert code == 0 and "1  Us" in out and "page.html" in out and "Us" in Path(tmp, "page.html").read_text()
-        for line, why in ((["submit", path, "--board", board], "--team"), (["submit", path, "--team", "x", "--board", tmp], "no board there"),
-                          (["submit", path, "--team", "a\x1b[0m", "--board", board], "can be printed"), (["leaderboard", "--new"], "--data"),
+        for line, why in ((["submit", path, "--board", board], "--team"),
+                          (["submit", path, "--team", "x", "--board", tmp], "no board there"),
+                          (["submit", path, "--team", "a\x1b[0m", "--board", board], "can be printed"),
+                          (["leaderboard", "--new"], "--data"),
                           (["submit", Path(tmp, "no"), "--team", "x", "--board", board], "No such file"),
                           (["submit", path, "--team", "x", "--board", board / "handout"], "judgements are not here"),
                           (["leaderboard", "--new", "--data", "sample", "--board", board], "something already"),
-                          (["leaderboard", "--data", "sample"], "add --new"), (["leaderboard", "--board", board, "--html", tmp], "is a folder")):
+                          (["leaderboard", "--data", "sample"], "add --new"),
+                          (["leaderboard", "--board", board, "--html", tmp], "is a folder")):
             code, out, err = run(*line)
             assert code == 2 and out == "" and err.count("\n") == 1 and why in err, (line, err)
 

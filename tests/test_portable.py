@@ -33,17 +33,21 @@ def vectors_of(copy, texts, side):
 
 def far(model, copy, texts):
     """The largest difference of a coordinate, over both sides."""
-    return max(abs(vectors_of(copy, texts, side) - model.encode_texts(texts, side=side)).max() for side in ("query", "document"))
+    return max(abs(vectors_of(copy, texts, side) - model.encode_texts(texts, side=side)).max()
+               for side in ("query", "document"))
 
 
 def test_every_tower_gives_the_same() -> None:
     data, place = load("sample"), Path(tempfile.mkdtemp())
     own = list(data.corpus.values())[:12]
-    texts = ["", "?! 🙂", "zzxqj qqzv", "Bread", *own, " ".join(own), "bread bread bread tea", "kneadings, BREADS", "ΣΊΣΥΦΟΣ ﬁne bread"]
+    texts = ["", "?! 🙂", "zzxqj qqzv", "Bread", *own, " ".join(own), "bread bread bread tea", "kneadings, BREADS",
+             "ΣΊΣΥΦΟΣ ﬁne bread"]
     for i, more in enumerate((
-            {}, {"shared": False}, {"lexical": 0}, {"hidden": (24, 20)}, {"word_weights": "none", "lexical": 0, "shared": False},
+            {}, {"shared": False}, {"lexical": 0}, {"hidden": (24, 20)},
+            {"word_weights": "none", "lexical": 0, "shared": False},
             {"max_len": 3}, {"tower": "gru"}, {"tower": "lstm", "both_ways": True, "layers": 2, "read_out": "last"},
-            {"tower": "rnn", "read_out": "max", "skip": False, "reads": 5}, {"tower": "gru", "both_ways": True, "shared": False, "lexical": 0})):
+            {"tower": "rnn", "read_out": "max", "skip": False, "reads": 5},
+            {"tower": "gru", "both_ways": True, "shared": False, "lexical": 0})):
         model = DualEncoder.for_corpus(data, dim=16, **{"lexical": 64} | more)
         with torch.no_grad():
             for p in model.parameters():

@@ -12,15 +12,18 @@ import pytest
 from two_towers import checkpoint
 from two_towers.data import load
 from two_towers.engine import SearchEngine
-from two_towers.recipe import (SHARES, Recipe, check_folder, clear, locked, pick_share, read_state, recipe_for, train_folder,
+from two_towers.recipe import (SHARES, Recipe, check_folder, clear, locked, pick_share, read_state, recipe_for,
+                               train_folder,
                                train_model)
 from two_towers.train import validate
 
 
 def test_what_cannot_work_is_refused_first() -> None:
     assert Recipe().check() == Recipe()
-    for wrong in ({"margin": -0.1}, {"margin": float("nan")}, {"temperature": 0.0}, {"temperature": float("inf")}, {"lr": 0}, {"lr": -1},
-                  {"epochs": 0}, {"batch": 0}, {"dim": 0}, {"pretrain_lr": float("nan")}, {"seed": -1}, {"seed": 2**40}, {"mix": -1.0},
+    for wrong in ({"margin": -0.1}, {"margin": float("nan")}, {"temperature": 0.0}, {"temperature": float("inf")},
+                  {"lr": 0}, {"lr": -1},
+                  {"epochs": 0}, {"batch": 0}, {"dim": 0}, {"pretrain_lr": float("nan")}, {"seed": -1},
+                  {"seed": 2**40}, {"mix": -1.0},
                   {"lexical": -1}):
         name, value = next(iter(wrong.items()))
         with pytest.raises(ValueError, match=f"{name.replace('_', ' ')} {value}"):
@@ -69,7 +72,8 @@ def test_the_share_that_wins_on_validation_is_picked() -> None:
 
 def test_labels_only_texts_only_and_nothing() -> None:
     data, small = load("sample"), {"dim": 8, "batch": 16, "epochs": 2, "pretrain_epochs": 2}
-    assert list(train_model(data, Recipe(pretrain="none", loss="triplet", negatives="row", **small), progress=False)[1]) == ["train"]
+    assert list(train_model(data, Recipe(pretrain="none", loss="triplet", negatives="row", **small),
+                            progress=False)[1]) == ["train"]
     assert list(train_model(data, Recipe(negatives="both", **small), progress=False)[1]) == ["pretrain", "train"]
     data.qrels = {}
     assert list(train_model(data, Recipe(**small), progress=False)[1]) == ["pretrain"]
@@ -84,7 +88,8 @@ def test_negatives_and_precision_reach_the_training() -> None:
 
     drawn = [losses(negatives=name) for name in ("inbatch", "random", "row", "both", "bm25")]
     assert len(set(map(tuple, drawn))) == 5, drawn                       # five kinds of rivals, five curves
-    history = train_model(data, Recipe(**small | {"pretrain": "ict", "pretrain_epochs": 1}, negatives="mined"), progress=False)[1]
+    history = train_model(data, Recipe(**small | {"pretrain": "ict", "pretrain_epochs": 1}, negatives="mined"),
+                          progress=False)[1]
     assert list(history) == ["pretrain", "train"] and len(history["train"].rows) == 2
 
     from two_towers.hard_pairs import HardPairs
@@ -96,7 +101,8 @@ def test_negatives_and_precision_reach_the_training() -> None:
     for name, found in (("bm25", bm25_negatives(data.train, model.tokens)), ("mined", mined_negatives(model, data.train))):
         wanted = HardPairs(model.tokens, data.train, found.among(data.train)).hard
         assert (_labelled(model, data.train, Recipe(negatives=name)).hard == wanted).all()
-    plain, low = (losses(tower="rnn", precision=name) for name in ("float32", "bfloat16"))   # a mean of words has no product to round
+    # a mean of words has no product to round
+    plain, low = (losses(tower="rnn", precision=name) for name in ("float32", "bfloat16"))
     assert plain != low and abs(plain[-1] - low[-1]) < 0.05 * plain[-1], (plain, low)
 
 
@@ -115,22 +121,27 @@ def test_a_teacher_trains_without_a_label_and_can_be_gone_on_with() -> None:
         patch.setenv("TWO_TOWERS_CACHE", f"{place}/cache")
         pieces = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        pieces.train_from_iterator(data.corpus.values(), trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[PAD]", "[UNK]"]))
+        pieces.train_from_iterator(data.corpus.values(),
+                                   trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[PAD]", "[UNK]"]))
         torch.manual_seed(0)
         shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-        BertModel(BertConfig(vocab_size=pieces.get_vocab_size(), initializer_range=0.2, **shape)).save_pretrained(f"{place}/teacher")
+        BertModel(BertConfig(vocab_size=pieces.get_vocab_size(), initializer_range=0.2,
+                             **shape)).save_pretrained(f"{place}/teacher")
         pieces.save(f"{place}/teacher/tokenizer.json")
-        small = {"dim": 16, "lexical": 64, "batch": 16, "epochs": 2, "pretrain_epochs": 2, "loss": "margin-mse", "model": f"{place}/teacher"}
+        small = {"dim": 16, "lexical": 64, "batch": 16, "epochs": 2, "pretrain_epochs": 2, "loss": "margin-mse",
+                 "model": f"{place}/teacher"}
         taught = recipe_for(**small)
         train_folder(data, f"{place}/whole", taught, progress=False)
-        assert len(list(Path(f"{place}/cache/teachers").glob("*.safetensors"))) == 4         # documents, train, spans, validation
-        patch.setattr("two_towers.recipe.evaluate", cut)                                     # all is trained, nothing is saved yet
+        # documents, train, spans, validation
+        assert len(list(Path(f"{place}/cache/teachers").glob("*.safetensors"))) == 4
+        # all is trained, nothing is saved yet
+        patch.setattr("two_towers.recipe.evaluate", cut)
         with pytest.raises(KeyboardInterrupt):
             train_folder(data, f"{place}/cut", taught, progress=False)
         shutil.copytree(f"{place}/cut", f"{place}/early")
         patch.undo()
         patch.setenv("TWO_TOWERS_CACHE", f"{place}/cache")
-        for name, lost in (("cut", ("train",)), ("early", ("train", "apart"))):               # as if cut off after a phase, or before
+        for name, lost in (("cut", ("train",)), ("early", ("train", "apart"))):  # as if cut off after a phase, or before
             for phase in lost:
                 (Path(place) / name / f"{phase}.checkpoint.safetensors").unlink()
             train_folder(data, f"{place}/{name}", taught, resume=True, progress=False)
@@ -270,7 +281,8 @@ def test_errors_leave_nothing_half_written() -> None:
             train_folder(data, folder, Recipe(dim=16, batch=16, epochs=2, pretrain_epochs=2), resume=True)
         first = (folder / "metrics.jsonl").read_text().splitlines()[0]
         history, report = train_folder(data, folder, recipe, resume=True, progress=False)
-        assert (folder / "metrics.jsonl").read_text().splitlines()[0] == first  # its seconds too: gone on with, not begun again
+        # its seconds too: gone on with, not begun again
+        assert (folder / "metrics.jsonl").read_text().splitlines()[0] == first
         assert list(history) == ["pretrain", "train"] and report.queries == 8
         assert train_folder(data, folder, recipe, resume=True) is None
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -25,7 +25,8 @@ def trained():
     """A folder with three finished trainings, made once."""
     place, data = tempfile.TemporaryDirectory(), load("sample")
     small = {"dim": 8, "batch": 16, "epochs": 1, "pretrain": "none"}
-    for name, collection, settings in (("a", data, {}), ("deep/b", data, {"seed": 1, "lr": 0.1}), ("c", load("sample", 4), {})):
+    for name, collection, settings in (("a", data, {}), ("deep/b", data, {"seed": 1, "lr": 0.1}),
+                                       ("c", load("sample", 4), {})):
         train_folder(collection, Path(place.name) / name, Recipe(**small | settings), progress=False)
     return place
 
@@ -38,10 +39,12 @@ def small_runs(tmp):
     state = {"data": data.fingerprint, "dim": 16, "epochs": 9, "seed": 5, "collection": "sample", "options": options}
     (d / "training.json").write_text(json.dumps(state))
     figures = [("pretrain", 1, 1.5, {}), ("train", 1, 1.5, {"MRR@10": 0.25}), ("train", 2, 2.0, {"MRR@10": 0.5})]
-    rows = [{"phase": p, "epoch": e, "steps": e, "loss": 2.5, **more, "pairs_per_second": 9.0, "seconds": s} for p, e, s, more in figures]
+    rows = [{"phase": p, "epoch": e, "steps": e, "loss": 2.5, **more, "pairs_per_second": 9.0, "seconds": s}
+            for p, e, s, more in figures]
     rows.append({"phase": "train.glances", "step": 20, "epoch": 3, "MRR@10 among 61": 0.9})  # between two epochs
     (d / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, source, file, text in (("e", "a", "config.json", "{"), ("f", "a", "model.safetensors", ""), ("g", "d", "metrics.jsonl", "{}")):
+    for name, source, file, text in (("e", "a", "config.json", "{"), ("f", "a", "model.safetensors", ""),
+                                     ("g", "d", "metrics.jsonl", "{}")):
         shutil.copytree(Path(tmp) / source, Path(tmp) / name)
         (Path(tmp) / name / file).write_text(text)
     (Path(tmp) / "f/model.safetensors").unlink()
@@ -52,14 +55,16 @@ def test_every_folder_has_its_row() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         found = {Path(row["run"]).name: row for row in runs(small_runs(tmp)).rows}
         assert {name: row["state"] for name, row in found.items()} == {
-            "a": "finished", "b": "finished", "c": "finished", "d": "unfinished", "e": "damaged", "f": "damaged", "g": "damaged"}
+            "a": "finished", "b": "finished", "c": "finished", "d": "unfinished", "e": "damaged", "f": "damaged",
+            "g": "damaged"}
         about, b, d = json.loads((Path(tmp) / "deep/b/config.json").read_text())["about"], found["b"], found["d"]
         assert b["test"] == {s: {m: about["test"]["rows"][s][m] for m in FIGURES} for s in ("model", "hybrid", "bm25")}
         assert b["differs"] == {"dim": 8, "pretrain": "none", "epochs": 1, "batch": 16, "lr": 0.1} and b["seed"] == 1
         assert b["recipe"] == about["recipe"] and b["seconds"] == sum(about["seconds"].values())
         assert (b["queries"], b["corpus_size"], b["data"], b["fingerprint"]) == (8, 50, "sample", load("sample").fingerprint)
         assert (d["epochs"], d["valid"], d["seconds"]) == ({"pretrain": 1, "train": 2}, {"MRR@10": 0.5}, 5.0)
-        assert d["command"] == f"two-towers train --data sample --dim 16 --out {tmp}/d --resume" and d["differs"] == {"dim": 16, "epochs": 9}
+        assert d["command"] == f"two-towers train --data sample --dim 16 --out {tmp}/d --resume"
+        assert d["differs"] == {"dim": 16, "epochs": 9}
         for name, why in (("e", "not JSON"), ("f", "model.safetensors is missing"), ("g", "metrics.jsonl, line 1")):
             assert why in found[name]["problem"] and found[name]["test"] is None
         assert json.loads(json.dumps(runs(tmp).rows)) == runs(tmp).rows
@@ -75,7 +80,8 @@ def test_the_command_that_is_given_goes_on() -> None:
     quiet = contextlib.redirect_stdout(io.StringIO())
     with tempfile.TemporaryDirectory() as tmp:
         out = f"{tmp}/a b"                                           # a name with a blank: quoted in the command
-        asked = ["train", "--data", "sample", "--dim", "8", "--batch", "16", "--epochs", "2", "--negatives", "both", "--limit", "20", "--out", out]
+        asked = ["train", "--data", "sample", "--dim", "8", "--batch", "16", "--epochs", "2", "--negatives", "both",
+                 "--limit", "20", "--out", out]
         def killed(*args, **more):
             raise KeyboardInterrupt
         with pytest.MonkeyPatch.context() as patch:
@@ -98,9 +104,12 @@ def test_whatever_is_in_the_files_it_is_a_row() -> None:
             (folder / "config.json").write_text(json.dumps(whole | {"about": whole["about"] | about}))
             return read_folder(folder)
         test = whole["about"]["test"]
-        for about in ({"recipe": {"dim": [8]}}, {"recipe": [1]}, {"recipe": {"dim": None}}, {"seconds": {"train": "long"}}, {"seconds": [1.0]},
-                      {"test": {"rows": {}}}, {"test": [1]}, {"test": {"rows": test["rows"]}}, {"seconds": {"train": float("nan")}},
-                      {"test": test | {"rows": test["rows"] | {"model": {"MRR@10": True}}}}, {"recipe": {"lr": float("inf")}}):
+        for about in ({"recipe": {"dim": [8]}}, {"recipe": [1]}, {"recipe": {"dim": None}},
+                      {"seconds": {"train": "long"}}, {"seconds": [1.0]},
+                      {"test": {"rows": {}}}, {"test": [1]}, {"test": {"rows": test["rows"]}},
+                      {"seconds": {"train": float("nan")}},
+                      {"test": test | {"rows": test["rows"] | {"model": {"MRR@10": True}}}},
+                      {"recipe": {"lr": float("inf")}}):
             row = read(**about)
             assert row["state"] == "damaged" and row["problem"], about
         assert read(recipe=None)["differs"] is None and "no recipe" in str(runs(tmp))
@@ -129,9 +138,11 @@ def test_sorted_within_each_collection() -> None:
             row["seconds"], row["made"] = seconds, f"{made}T00:00:00+00:00"
         def order(by):
             names = "".join(Path(row["run"]).name for row in listed.sort(by).rows)
-            assert names[-3:] == "efg" and names.index("c") in (0, 3), names  # damaged last; the other collection before or behind, not between
+            # damaged last; the other collection before or behind, not between
+            assert names[-3:] == "efg" and names.index("c") in (0, 3), names
             return names[:-3].replace("c", "")
-        expected = {"MRR@10": "bad", "hybrid:ndcg@10": "abd", "seconds": "bad", "made": "bad", "run": "adb", "lr": "adb", "SEED": "abd",
+        expected = {"MRR@10": "bad", "hybrid:ndcg@10": "abd", "seconds": "bad", "made": "bad", "run": "adb",
+                    "lr": "adb", "SEED": "abd",
                     "epochs": "abd", "state": "abd", "pretrain": "dab"}
         assert {by: order(by) for by in expected} == expected
         assert sorted(len(group) for group in listed.groups()) == [1, 3, 3]
@@ -146,7 +157,8 @@ def test_the_text_says_what_compares_and_fits_the_terminal() -> None:
         folder = small_runs(tmp)
         text = str(runs(folder))
         assert text.startswith("2 collections; figures compare only within one") and text.count("\n  BM25 ") == 2
-        assert "d: unfinished: pretrain 1 of 8 epochs, train 2 of 9 epochs, MRR@10 0.500 on validation; dim 16, epochs 9, seed 5" in text
+        done = "pretrain 1 of 8 epochs, train 2 of 9 epochs, MRR@10 0.500 on validation"
+        assert f"d: unfinished: {done}; dim 16, epochs 9, seed 5" in text
         assert f"go on: two-towers train --data sample --dim 16 --out {tmp}/d --resume" in text and "4 test queries" in text
         test = read_folder(folder / "deep/b")["test"]
         line = next(line for line in text.splitlines() if "deep/b" in line)
@@ -168,7 +180,8 @@ def test_other_words_another_bm25() -> None:
         row = next(row for row in listed.rows if row["run"].endswith("/a"))
         row["test"]["bm25"]["MRR@10"] = 0.0625
         lines = [line for line in str(listed).splitlines() if line.startswith("  BM25")]
-        assert len(lines) == 3 and sum("beside" in line for line in lines) == 2 and sum("0.062" in line for line in lines) == 1
+        assert len(lines) == 3 and sum("beside" in line for line in lines) == 2
+        assert sum("0.062" in line for line in lines) == 1
 
 
 def test_html_is_escaped_and_a_terminal_is_not_steered() -> None:
@@ -191,7 +204,8 @@ def test_html_is_escaped_and_a_terminal_is_not_steered() -> None:
 
 def test_nothing_there_is_one_line() -> None:
     with tempfile.TemporaryDirectory() as tmp:
-        assert str(runs(tmp)).count("\n") == 0 and "no training there" in str(runs(tmp)) and "no training there" in runs(tmp)._repr_html_()
+        assert str(runs(tmp)).count("\n") == 0 and "no training there" in str(runs(tmp))
+        assert "no training there" in runs(tmp)._repr_html_()
         with pytest.raises(ValueError, match="no such folder"):
             runs(f"{tmp}/nowhere")
         Path(tmp, "file").write_text("x")

@@ -43,7 +43,8 @@ def test_shards_go_on_where_they_stopped() -> None:
         assert np.array_equal(np.concatenate([v for _, v in parts]), Counting().encode_texts(CORPUS.values(), "document"))
         assert encode_shards(Counting(stop=0), CORPUS, tmp, mark="m", rows=5) == 0
         changed = Counting()
-        assert encode_shards(changed, {**CORPUS, "d7": "changed"}, tmp, mark="m", rows=5) == 1 and changed.seen[2] == "changed"
+        assert encode_shards(changed, {**CORPUS, "d7": "changed"}, tmp, mark="m", rows=5) == 1
+        assert changed.seen[2] == "changed"
         (Path(tmp) / "000001.json").unlink()  # cut off between vectors and note
         assert encode_shards(Counting(), {**CORPUS, "d7": "changed"}, tmp, mark="m", rows=5) == 1
         (Path(tmp) / "000001.json").write_text("{")
@@ -89,7 +90,8 @@ def test_milvus_gives_what_the_exact_index_gives() -> None:
         for k in (1, 10, 50, 299, 300, 5000):
             (a, b), (c, d) = local.search(queries, k), index.search(queries, k)
             clear = np.abs(a - np.roll(a, 1, 1)) > 1e-5  # where no tie is cut at the end
-            assert np.allclose(a, c, atol=1e-5) and c.dtype == np.float32 and ((b == d) | ~clear | ~np.roll(clear, -1, 1)).all(), k
+            assert np.allclose(a, c, atol=1e-5) and c.dtype == np.float32
+            assert ((b == d) | ~clear | ~np.roll(clear, -1, 1)).all(), k
         assert (local.search(queries, 300)[1] == index.search(queries, 300)[1]).mean() > 0.99  # all there: ties by id as well
         for bad, why in ((queries[:, :3], "was it built with another model"), (queries * np.nan, "NaN")):
             with pytest.raises(ValueError, match=why):
@@ -100,18 +102,21 @@ def test_milvus_gives_what_the_exact_index_gives() -> None:
         again = MilvusIndex.open(place, "one", ids)
         assert np.array_equal(again.search(queries, 5)[1], local.search(queries, 5)[1])
         again.close()
-        for given, why in (((place, "two", ids), "no collection 'two'"), ((place, "one", ids[1:]), "holds 300 vectors, but there are 299"),
+        for given, why in (((place, "two", ids), "no collection 'two'"),
+                           ((place, "one", ids[1:]), "holds 300 vectors, but there are 299"),
                            ((f"{tmp}/nowhere/x.db", "one", ids), "name a file"), ((f"{tmp}/x", "one", ids), "ends with .db")):
             with pytest.raises(ValueError, match=why):
                 MilvusIndex.open(*given)
-        for shards, why in (([(["a", "a"], vectors[:2])], "2 ids, 1 of them different"), ([(["a"], vectors[:2])], "2 vectors for 1 ids"),
+        for shards, why in (([(["a", "a"], vectors[:2])], "2 ids, 1 of them different"),
+                            ([(["a"], vectors[:2])], "2 vectors for 1 ids"),
                             ([], "0 ids")):
             with pytest.raises(ValueError, match=why):
                 MilvusIndex.build(place, "one", shards)
         last = MilvusIndex.open(place, "one", ids)  # the failed ones left it as it was
         assert np.array_equal(last.search(queries, 5)[1], local.search(queries, 5)[1])
         with pytest.MonkeyPatch.context() as patch:
-            for step, call, holds in (("alter_alias", 1, 300), ("drop_collection", 2, 7)):  # cut off before the name moves; just after
+            # cut off before the name moves; just after
+            for step, call, holds in (("alter_alias", 1, 300), ("drop_collection", 2, 7)):
                 calls, real = [], getattr(type(last.client), step)
                 def cut(self, *names, calls=calls, real=real, call=call):
                     calls.append(names)
@@ -123,7 +128,8 @@ def test_milvus_gives_what_the_exact_index_gives() -> None:
                     MilvusIndex.build(place, "one", [(ids[:7], vectors[:7])])
                 patch.undo()
                 found = MilvusIndex.open(place, "one", ids[:holds])
-                assert np.array_equal(found.search(queries, 3)[1], ExactIndex(vectors[:holds], ids[:holds]).search(queries, 3)[1])
+                assert np.array_equal(found.search(queries, 3)[1],
+                                      ExactIndex(vectors[:holds], ids[:holds]).search(queries, 3)[1])
         last.close()
 
 

@@ -156,7 +156,8 @@ def doctor(as_json: Json = False) -> Answer:
     return Answer({"ok": well, "checks": checks}, said.getvalue().rstrip(), 0 if well else 1)
 
 
-Data = Annotated[str, typer.Option("--data", help="msmarco, pydocs, pydocs-random, sample, a BEIR folder, or MS MARCO rows.")]
+Data = Annotated[str, typer.Option("--data", help="A folder of your documents, or one file; pydocs, pydocs-random, msmarco, "
+                                                  "sample; a BEIR folder, or MS MARCO rows.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many rows, or judged queries, of each split.")]
 Relevant = Annotated[int, typer.Option(help="The lowest grade that counts for MRR and recall.")]
 
@@ -238,6 +239,8 @@ def train(data: Data,
     if limit is not None and limit < 1:
         raise ValueError(f"--limit {limit}: must be at least 1")
     if update:
+        if unused := [*(f"--{name}" for name in given), *["--resume"] * resume]:
+            log.warning("--update keeps the towers as they are: %s changes nothing", ", ".join(unused))
         return _updated(out, data, limit)
     if check_folder(out, resume) == "finished":
         tidy(out)

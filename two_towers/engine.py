@@ -31,13 +31,13 @@ from .index import ExactIndex
 from .lexical import BM25
 from .stages import Dense, Fused, Hit, Lexical, Ranker, Rerank, Show, Stages, check_query
 from .towers import DualEncoder, read_config
-from .words import Tokens, words
+from .words import UNK, Tokenizer, Tokens, _stemmer, words
 
 log = logging.getLogger("two_towers")
 
 # %% auto #0
-__all__ = ['log', 'BY', 'EVERYWHERE', 'Documents', 'Texts', 'restored', 'build_index', 'read_about', 'SearchEngine', 'Update',
-           'update_index']
+__all__ = ['log', 'LATER', 'BY', 'EVERYWHERE', 'Documents', 'Texts', 'restored', 'build_index', 'read_about', 'SearchEngine',
+           'Update', 'update_index']
 
 # %% ../nbs/lesson3_rank/17_search_engine.ipynb #b025844c
 class Documents:
@@ -93,6 +93,9 @@ class Texts(Mapping):
         return len(self.row)
 
 # %% ../nbs/lesson3_rank/17_search_engine.ipynb #61fa0d4d
+LATER = "later.json"  # beside the tokenised texts: the words that came after training
+
+
 def _sha256(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
@@ -119,13 +122,31 @@ def restored(folder: Path) -> Path:
     return place
 
 
+def _grown(tokenizer: Tokenizer, later: Sequence[str]) -> Tokenizer:
+    """`tokenizer` with ids of their own, behind all others, for the stems of words that came `later`."""
+    if not later:
+        return tokenizer
+    grown = Tokenizer(tokenizer.forms)
+    grown.forms.stems |= {stem: i for i, stem in enumerate(later, tokenizer.vocab_size)}
+    grown.vocab_size = tokenizer.vocab_size + len(later)
+    return grown
+
+
+def _read(model: DualEncoder, tokenizer: Tokenizer, texts: Mapping[str, str] | Sequence[str]) -> Tokens:
+    """Texts as BM25 reads them: as the model does, or by its `tokenizer` that has grown."""
+    if tokenizer is model.tokenizer:
+        return model.lexical_tokens(texts)
+    return tokenizer.encode(texts.values() if isinstance(texts, Mapping) else texts, model.config.max_len)
+
+
 def build_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Path, *,
                 urls: Mapping[str, str] | None = None, k1: float = FIXED[0], b: float = FIXED[1],
-                vectors: np.ndarray | None = None) -> Path:
+                vectors: np.ndarray | None = None, later: Sequence[str] = ()) -> Path:
     """Encode `corpus` (id -> text) with `model`, saved in `folder` before, and write `folder/index` in one step.
 
     urls: document id -> where it stands, for people. k1, b: of the BM25 that searches beside the towers. vectors: (n, D),
-    where the corpus is encoded already. Returns the index's folder.
+    where the corpus is encoded already. later: stems that the model does not know, for BM25 (see `update_index`). Returns
+    the index's folder.
     Raises ValueError for an empty corpus or a folder that holds another model, OSError when the disk is full.
     """
     folder, config = Path(folder), read_config(folder)
@@ -138,7 +159,9 @@ def build_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Pat
     try:
         made.mkdir()
         ExactIndex(vectors, list(corpus)).save(made)
-        model.lexical_tokens(corpus).save(made / "words")
+        _read(model, _grown(model.tokenizer, later), corpus).save(made / "words")
+        if later:
+            (made / "words" / LATER).write_text(json.dumps(list(later), ensure_ascii=False), encoding="utf8")
         Documents.write(corpus, made, urls)
         files = {p.relative_to(made).as_posix(): _sha256(p) for p in sorted(made.rglob("*")) if p.is_file()}
         about = {"format": 1, "model": config["files"]["model.safetensors"], "documents": len(corpus),
@@ -181,6 +204,20 @@ def read_about(folder: Path, model: str) -> dict[str, Any]:
                              f"another index's; {again}")
     return about
 
+
+def _later(place: Path, about: Mapping[str, Any]) -> list[str]:
+    """The stems that came after training, in the order of their ids."""
+    if f"words/{LATER}" not in about["files"]:
+        return []
+    path = place / "words" / LATER
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(stem, str) for stem in found):
+        raise ValueError(f"{path}: damaged (must be a list of words); build the index again, or restore it from a copy")
+    return found
+
 # %% ../nbs/lesson3_rank/17_search_engine.ipynb #50c9205b
 BY = ("hybrid", "towers", "bm25", "reranked")
 EVERYWHERE = math.log(6)  # words as rare as this stand in more than a fifth of all documents: not worth marking
@@ -193,13 +230,14 @@ class SearchEngine:
     """
 
     def __init__(self, model: DualEncoder, index: ExactIndex, documents: Documents, tokens: Tokens, k1: float, b: float,
-                 ranker: Ranker | None = None):
+                 ranker: Ranker | None = None, later: Sequence[str] = ()):
         counts = {"vectors": len(index), "documents": len(documents), "tokenised texts": len(tokens)}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{n:,} {what}" for what, n in counts.items())
             raise ValueError(f"the index does not agree with itself: {told}; build it again")
         self.model, self.index, self.documents, self.ranker = model, index, documents, ranker
-        self.tokens, self.k1, self.b = tokens, k1, b
+        self.tokens, self.k1, self.b, self.later = tokens, k1, b, list(later)
+        self.tokenizer = _grown(model.tokenizer, self.later)
         self._stages: dict[tuple[str, int], Stages] = {}
         self._ids: dict[str, frozenset[int]] = {}
 
@@ -217,7 +255,8 @@ class SearchEngine:
 
             ranker = CrossEncoder.load(folder / "ranker")
         tokens = Tokens.load(place / "words")
-        engine = cls(model, ExactIndex.load(place), Documents(place), tokens, **about["bm25"], ranker=ranker)
+        engine = cls(model, ExactIndex.load(place), Documents(place), tokens, **about["bm25"], ranker=ranker,
+                     later=_later(place, about))
         if index is not None:
             from two_towers.shards import milvus_for
 
@@ -232,10 +271,14 @@ class SearchEngine:
         """What this engine can rank by; the first is what it does unless told."""
         return BY[:3] if self.ranker is None else ("reranked", *BY[:3])
 
+    def lexical_tokens(self, texts: Mapping[str, str] | Sequence[str]) -> Tokens:
+        """What BM25 reads: the towers' own tokens, and the words that came after they had learned."""
+        return _read(self.model, self.tokenizer, texts)
+
     @cached_property
     def bm25(self) -> BM25:
         """BM25 over the towers' own tokens (a pretrained tower's: over words); made when first asked."""
-        return BM25(self.tokens, self.index.ids, self.model.tokenizer.vocab_size, self.k1, self.b)
+        return BM25(self.tokens, self.index.ids, self.tokenizer.vocab_size, self.k1, self.b)
 
     @cached_property
     def texts(self) -> Texts:
@@ -251,7 +294,7 @@ class SearchEngine:
         if by not in BY or by == "reranked" and (ranker or self.ranker) is None:
             raise ValueError(f"by={by!r}: search by {', '.join(self.by)}")
         ranker = ranker or self.ranker if by == "reranked" else ranker
-        lexical, dense = Lexical(self.bm25, self.model.lexical_tokens, recall), Dense(self.model, self.index, recall)
+        lexical, dense = Lexical(self.bm25, self.lexical_tokens, recall), Dense(self.model, self.index, recall)
         first = {"bm25": lexical, "towers": dense}.get(by) or Fused(lexical, dense)
         stages = [first] if ranker is None else [first, Rerank(ranker, self.texts, min(rerank, first.keep), blend)]
         return Stages(stages if show is None else [*stages, Show(show)], self.texts)
@@ -284,7 +327,7 @@ class SearchEngine:
         notes = []
         if k > len(self):
             notes.append(f"k={k} is more than there is: the corpus has {len(self)} documents")
-        if not self.model.tokenizer.known(query):
+        if not self.tokenizer.known(query):
             notes.append("no word of the query stands in any document: the hits are as good as random")
         if (n := len(words(query))) > self.model.config.max_len:
             notes.append(f"the query has {n} words; the first {self.model.config.max_len} are read")
@@ -311,7 +354,7 @@ class SearchEngine:
         """For each word, which of the query's it is: ids (read_file is two words), or itself where it is unknown."""
         known, plain = self._ids if len(self._ids) < 200_000 else {}, set(words(query))
         if new := [word for word in {query, *split} if word not in known]:  # text after text holds the same words
-            rows = self.model.lexical_tokens(new)
+            rows = self.lexical_tokens(new)
             known.update((word, frozenset(rows.row(i).tolist())) for i, word in enumerate(new))
             self._ids = known
         asked = {w for w in known[query] if 1 < w < len(self._rarity)}
@@ -341,7 +384,8 @@ def update_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Pa
                  urls: Mapping[str, str] | None = None) -> Update:
     """Make `folder/index` that of `corpus`, in one step; only texts that are new or changed are encoded.
 
-    k1 and b stay. ValueError and OSError as for `build_index` and `SearchEngine.open`.
+    Words in them that the towers have never read get numbers of their own, so that BM25 finds them. k1 and b stay.
+    ValueError and OSError as for `build_index` and `SearchEngine.open`.
     """
     engine = SearchEngine.open(folder)
     _check_weights(model, Path(folder))
@@ -354,5 +398,7 @@ def update_index(model: DualEncoder, corpus: Mapping[str, str], folder: str | Pa
         vectors[[place[d] for d in kept]] = engine.index.vectors[list(kept.values())]
     if new:
         vectors[[place[d] for d in new]] = model.encode_texts(new, side="document")
-    build_index(model, corpus, folder, urls=urls, k1=engine.k1, b=engine.b, vectors=vectors)
+    stem, known = _stemmer(), engine.tokenizer.forms
+    later = sorted({stem(word) for text in new.values() for word in words(text) if known[word] == UNK})
+    build_index(model, corpus, folder, urls=urls, k1=engine.k1, b=engine.b, vectors=vectors, later=[*engine.later, *later])
     return Update(len(new) - len(old) + len(kept), len(old) - len(kept), len(engine) - len(old), len(kept))

@@ -21,11 +21,12 @@ from .passages import EMBEDDED, pack, plain
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 LARGEST = {True: 200_000_000, False: 20_000_000}  # bytes of a table, of any other file
 NOT_ENTERED = ("__pycache__", "node_modules", "site-packages")
+MODEL = ("config.json", "model.safetensors", "index")  # of `two-towers train`: an index of documents is none of them
 KINDS = ", ".join(f"*{kind}" for kind in (*READERS, *TABLES))
 
 # %% auto #0
-__all__ = ['TABLES', 'LARGEST', 'NOT_ENTERED', 'KINDS', 'find', 'why_not', 'decoded', 'read', 'from_folder', 'add', 'Changes',
-           'changes']
+__all__ = ['TABLES', 'LARGEST', 'NOT_ENTERED', 'MODEL', 'KINDS', 'find', 'why_not', 'decoded', 'read', 'from_folder', 'add',
+           'Changes', 'changes']
 
 # %% ../nbs/lesson2_search/06h_folder.ipynb #742e4f05
 def find(folder: Path, c: Collection) -> Iterator[Path]:
@@ -39,6 +40,8 @@ def find(folder: Path, c: Collection) -> Iterator[Path]:
         for name in sorted(folders):
             if name.startswith(".") or name in NOT_ENTERED:
                 note("hidden folders not entered", here / name)
+            elif all(os.path.exists(here / name / part) for part in MODEL):
+                note("folders of models not entered", here / name)
             elif (here / name).is_symlink():
                 note("links to folders not followed", here / name)
             else:
