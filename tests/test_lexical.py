@@ -5,7 +5,7 @@ from unittest import TestCase
 
 import numpy as np
 
-from two_towers.lexical import BM25, GRID, _Flat, pick, rrf, to_run, weighted
+from two_towers.lexical import BM25, GRID, _Flat, completed, pick, rrf, to_run, weighted
 from two_towers.metrics import measure, ranked
 
 raises = TestCase().assertRaisesRegex
@@ -113,3 +113,14 @@ def test_fusion() -> None:
                        (lambda: weighted(a, b, 1.5), "weight=1.5"), (lambda: weighted(a, b, 0.5, "log"), "scale='log'")):
         with raises(ValueError, text):
             call()
+
+
+def test_a_word_that_one_document_has_finds_it() -> None:
+    towers = {"q": {f"d{i}": 1 - i / 50 for i in range(40)}, "r": {"d1": 0.5}}
+    bm25 = {"q": {"d39": 7.5}}
+    whole = completed(bm25, towers, 1000)
+    assert whole["q"]["d39"] == 7.5 and set(whole["q"]) == set(towers["q"]) and sum(whole["q"].values()) == 7.5
+    assert whole["r"] == {"d1": 0.0} and bm25 == {"q": {"d39": 7.5}}                     # the run itself is as it was
+    assert max(weighted(towers, whole, 0.4, "zscore")["q"].items(), key=lambda x: x[1])[0] == "d39"
+    assert completed(bm25, towers, 1) == {"q": {"d39": 7.5}, "r": {"d1": 0.0}}           # cut off after one: nothing is known of the rest
+    assert completed({"q": {"a": 1.0, "b": 2.0}}, {}, 5) == {"q": {"a": 1.0, "b": 2.0}}

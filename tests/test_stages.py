@@ -65,9 +65,12 @@ def test_the_whole_equals_a_plain_loop() -> None:
     for q, text in SPLIT.queries.items():
         words, vector = MODEL.tokens([text]).row(0), MODEL.encode_texts([text], side="query")[0]
         by_word = {d: float(s) for d, s in zip(IDS, lexical().bm25.scores(words)) if s > 0}
-        by_word = z({d: by_word[d] for d in best(by_word, 20)})
+        by_word = {d: by_word[d] for d in best(by_word, 20)}
         by_vector = {d: float(v @ vector) for d, v in zip(IDS, vectors)}
-        by_vector = z({d: by_vector[d] for d in best(by_vector, 15)})
+        by_vector = {d: by_vector[d] for d in best(by_vector, 15)}
+        if len(by_word) < 20:                                                               # not cut off: all others have none of the words
+            by_word = {**dict.fromkeys(by_vector, 0.0), **by_word}
+        by_word, by_vector = z(by_word), z(by_vector)
         low, lower = min(by_word.values(), default=0), min(by_vector.values())
         both = {d: 0.6 * by_word.get(d, low) + 0.4 * by_vector.get(d, lower) for d in {**by_word, **by_vector}}
         first = best(both, 12)[:6]

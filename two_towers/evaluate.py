@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .index import ExactIndex
-from .lexical import BM25, pick, rrf, to_run, weighted
+from .lexical import BM25, completed, pick, rrf, to_run, weighted
 from .metrics import DEFAULT, Comparison, Qrels, Run, Scores, chance, compare, measure, parse_metric, ranked
 
 # %% auto #0
@@ -198,7 +198,7 @@ def evaluate(model: Any, split: Any, *, metrics: Sequence[str] = DEFAULT, releva
             runs = _rank_candidates(split, ids, bm25, query_tokens, documents, queries)
         step("measuring")
         runs["hybrid"] = (rrf(runs["model"], runs["bm25"], depth=depth) if weight is None
-                          else weighted(runs["model"], runs["bm25"], weight, "zscore"))
+                          else weighted(runs["model"], completed(runs["bm25"], runs["model"], depth), weight, "zscore"))
         hybrid = ("reciprocal-rank fusion of bm25 and model, k = 60" if weight is None
                   else f"{weight:g} x model + {1 - weight:g} x bm25, z-scores in each list")
         pool = len(ids) if protocol == "corpus" else split.candidates

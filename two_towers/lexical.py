@@ -16,7 +16,7 @@ from .metrics import Qrels, Run, measure, parse_metric, ranked
 GRID = tuple((k1, b) for k1 in (0.6, 0.9, 1.2, 1.5) for b in (0.3, 0.4, 0.6, 0.75))
 
 # %% auto #0
-__all__ = ['GRID', 'FlatTokens', 'BM25', 'to_run', 'pick', 'rrf', 'weighted']
+__all__ = ['GRID', 'FlatTokens', 'BM25', 'to_run', 'pick', 'rrf', 'weighted', 'completed']
 
 # %% ../nbs/lesson2_search/07b_bm25.ipynb #f8045529
 class FlatTokens(Protocol):
@@ -196,3 +196,15 @@ def weighted(a: Run, b: Run, weight: float, scale: str = "minmax") -> Run:
         (left, low), (right, lower) = _scaled(a.get(query, {}), scale), _scaled(b.get(query, {}), scale)
         fused[query] = {d: weight * left.get(d, low) + (1 - weight) * right.get(d, lower) for d in {**left, **right}}
     return fused
+
+# %% ../nbs/lesson2_search/07b_bm25.ipynb #07bc0a02
+def completed(found: Run, others: Run, depth: int) -> Run:
+    """`found` with a score of 0 for what only `others` lists, in every list that is shorter than `depth`.
+
+    Meant for BM25's run before it is fused: a list that was not cut off lacks what has none of the query's words.
+    """
+    whole = {}
+    for q in {**found, **others}:
+        row = found.get(q, {})
+        whole[q] = row if len(row) >= depth else {**dict.fromkeys(others.get(q, ()), 0.0), **row}
+    return whole

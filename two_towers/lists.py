@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .batch import Batch, batches
 from .data import Collection, Split
 from .index import ExactIndex
-from .lexical import BM25, to_run, weighted
+from .lexical import BM25, completed, to_run, weighted
 from .metrics import Run, ranked
 from .negatives import known_positives
 from .rerank import CrossEncoder, Evidence, Eyes
@@ -38,7 +38,8 @@ def first_stage(towers: Any, split: Split, keep: int = 100, k1: float = 0.9, b: 
     documents, queries = (towers.encode_texts(texts, side=side) for texts, side in
                           ((split.corpus, "document"), (split.queries, "query")))
     scores, indices = ExactIndex(documents, ids).search(queries, min(depth, len(ids)))
-    fused = weighted(to_run(names, ids, indices, scores), to_run(names, ids, *bm25.search(asked, depth)), weight, "zscore")
+    near, words = to_run(names, ids, indices, scores), to_run(names, ids, *bm25.search(asked, depth))
+    fused = weighted(near, completed(words, near, depth), weight, "zscore")
     return {q: {d: row[d] for d in ranked(row)[:keep]} for q, row in fused.items()}
 
 # %% ../nbs/lesson3_rank/15a_lists.ipynb #c45855fe

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .evaluate import WEIGHT, primary
-from .lexical import BM25, rrf, to_run, weighted
+from .lexical import BM25, completed, rrf, to_run, weighted
 from .metrics import Qrels, Run, chance, measure, ranked
 from .words import words
 
@@ -119,7 +119,11 @@ class Fused(Stage):
 
     def fuse(self, runs: Sequence[Run]) -> Run:
         """One run from one of each stage."""
-        fused = rrf(*runs, depth=self.depth) if self.weight is None else weighted(runs[1], runs[0], self.weight, "zscore")
+        if self.weight is None:
+            fused = rrf(*runs, depth=self.depth)
+        else:
+            first = completed(runs[0], runs[1], self.stages[0].keep)
+            fused = weighted(completed(runs[1], first, self.stages[1].keep), first, self.weight, "zscore")
         return {q: _first(row, self.keep) for q, row in fused.items()}
 
     def steps(self, queries: Mapping[str, str], before: Step | None = None) -> Iterator[Step]:
