@@ -47,8 +47,8 @@ def test_the_engine_agrees_with_a_loop() -> None:
         assert np.allclose([h.score for h in hits], [s for s, _ in order[:5]], atol=1e-6)
         assert all(h.text == data.corpus[h.id] for h in hits)
         lists = [{"q": {h.id: h.score for h in engine.search(query, k=50, by=by)}} for by in ("towers", "bm25")]
-        near, words = lists[0], completed(lists[1], lists[0], 1000)
-        assert {h.id: h.score for h in engine.search(query, k=50)} == weighted(near, words, WEIGHT, "zscore")["q"]
+        near, exact = lists[0], completed(lists[1], lists[0], 1000)
+        assert {h.id: h.score for h in engine.search(query, k=50)} == weighted(near, exact, WEIGHT, "zscore")["q"]
         assert 0 < len(lists[1]["q"]) < len(lists[0]["q"]) == len(engine) == len(data.corpus)
 
 
