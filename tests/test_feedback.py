@@ -45,7 +45,8 @@ def test_a_query_that_nothing_moves_keeps_its_vector() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     queries, documents, found = unit(4, 8, 0), unit(9, 8, 1), np.zeros((4, 3), int)
-    for said, given in ((r"of 8 dimensions, documents of 6", (queries, documents[:, :6], found)),
+    for said, given in ((r"shape \(9, 6\) for queries of \(4, 8\)", (queries, documents[:, :6], found)),
+                        (r"documents of shape \(8,\)", (queries, documents[0], found)),
                         (r"shape \(3, 3\) for 4 queries", (queries, documents, found[:3])),
                         (r"shape \(4, 0\) for 4", (queries, documents, found[:, :0])),
                         (r"shape \(4,\) for 4", (queries, documents, found[:, 0])),
@@ -53,7 +54,7 @@ def test_what_does_not_fit_is_named() -> None:
                         (r"from -1 to 8", (queries, documents, found + 0.0)), (r"weight -0.5", (queries, documents, found, -0.5)),
                         (r"weight nan", (queries, documents, found, float("nan"))),
                         (r"query vectors of shape \(8,\)", (queries[0], documents, found)),
-                        (r"document vectors: row 0 holds a NaN", (queries, documents * np.nan, found))):
+                        (r"what was found: row 0 holds a NaN", (queries, documents * np.nan, found))):
         with pytest.raises(ValueError, match=said):
             rocchio(*given)
 

@@ -28,10 +28,9 @@ def rocchio(queries: np.ndarray, documents: np.ndarray, found: np.ndarray, weigh
     Raises ValueError for shapes that don't fit, numbers of no row, a negative weight or k = 0.
     Sources: Rocchio 1971, without his wrong documents; on dense vectors, Li et al. 2023.
     """
-    queries, documents = check_vectors(queries, "query vectors"), check_vectors(documents, "document vectors")
-    found = np.asarray(found)
-    if queries.shape[1] != documents.shape[1]:
-        raise ValueError(f"queries of {queries.shape[1]} dimensions, documents of {documents.shape[1]}: from one model?")
+    queries, documents, found = check_vectors(queries, "query vectors"), np.asarray(documents), np.asarray(found)
+    if documents.ndim != 2 or queries.shape[1] != documents.shape[1]:
+        raise ValueError(f"documents of shape {documents.shape} for queries of {queries.shape}: vectors of one model?")
     if found.ndim != 2 or len(found) != len(queries) or found.shape[1] < 1:
         raise ValueError(f"found of shape {found.shape} for {len(queries)} queries: give a row for each, k of at least 1")
     if found.dtype.kind not in "iu" or (found.size and not -1 <= found.min() <= found.max() < len(documents)):
@@ -39,8 +38,8 @@ def rocchio(queries: np.ndarray, documents: np.ndarray, found: np.ndarray, weigh
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight {weight}: must be at least 0 (0 changes nothing, 1 is usual)")
     there, total = found >= 0, np.zeros(queries.shape, np.float32)  # (Q, k), (Q, D)
-    for column, here in zip(found.T, there.T, strict=True):  # k steps for all queries: no (Q, k, D) is held
-        total[here] += documents[column[here]]
+    for column, here in zip(found.T, there.T, strict=True):  # k steps, each for all queries
+        total[here] += check_vectors(documents[column[here]], "vectors of what was found")  # not the whole corpus
     new = queries + weight * total / np.maximum(there.sum(1, keepdims=True), 1)
     length = np.linalg.norm(new, axis=1, keepdims=True)  # (Q, 1)
     moved = there.any(1, keepdims=True) & (length > 1e-6) & (weight > 0)
