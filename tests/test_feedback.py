@@ -6,7 +6,6 @@ import pytest
 from two_towers.data import load
 from two_towers.evaluate import evaluate
 from two_towers.feedback import asked_again, rocchio
-from two_towers.metrics import ranked
 from two_towers.towers import DualEncoder
 
 

@@ -381,7 +381,7 @@ def test_feedback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     call("feedback", *argv, "--rows-folder", rows, monkeypatch=monkeypatch)
     found = json.loads(out.read_text(encoding="utf-8"))["sample"]
     assert list(found["rows"])[:6] == ["chance", "bm25", "bm25 + RM3", "towers", "hybrid", "towers, fed by their own best"]
-    assert len(found["rows"]) == 14 and found["corpus_size"] == 50 and str(tmp_path) not in out.read_text(encoding="utf-8")
+    assert len(found["rows"]) == 15 and found["corpus_size"] == 50 and str(tmp_path) not in out.read_text(encoding="utf-8")
     for row, e in found["rows"].items():
         assert e["seeds"] == (2 if "towers" in row or row == "hybrid" else 1)
         assert set(e["against"]) == (set() if row == "chance" else {"bm25", "towers", "hybrid"} - {row})
