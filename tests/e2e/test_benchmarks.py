@@ -363,6 +363,66 @@ def test_distillation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert kept and kept == {p: p.stat().st_mtime_ns for p in (tmp_path / "v" / "teacher").rglob("*") if p.is_file()}
 
 
+def test_feedback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Towers are made once; the grid asks queries of rows that are in no split; RM3 against a plain loop."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from two_towers.data import load
+    from two_towers.metrics import ranked
+    from two_towers.sample import ROWS
+
+    feedback, out, rows = importlib.import_module("feedback"), tmp_path / "made" / "feedback.json", tmp_path / "rows"
+    rows.mkdir()
+    fresh = [{**row, "query": f"{row['query']} again"} for _, row in ROWS[:6] if any(row["passages"]["is_selected"])]
+    for name in feedback.ROWS:  # the same rows twice, and one that a split holds: asked once, and not at all
+        pq.write_table(pa.Table.from_pylist([*fresh, ROWS[0][1]]), rows / f"{name}.parquet")
+    argv = ["--data", "sample", "--quick", "--seeds", 2, "--values", tmp_path / "v", "--out", out]
+    call("feedback", *argv, "--rows-folder", rows, monkeypatch=monkeypatch)
+    found = json.loads(out.read_text(encoding="utf-8"))["sample"]
+    assert list(found["rows"])[:6] == ["chance", "bm25", "bm25 + RM3", "towers", "hybrid", "towers, fed by their own best"]
+    assert len(found["rows"]) == 15 and found["corpus_size"] == 50 and str(tmp_path) not in out.read_text(encoding="utf-8")
+    for row, e in found["rows"].items():
+        assert e["seeds"] == (2 if "towers" in row or row == "hybrid" else 1)
+        assert set(e["against"]) == (set() if row == "chance" else {"bm25", "towers", "hybrid"} - {row})
+        for m in feedback.METRICS:
+            assert 0 <= e[m]["ci"][0] <= e[m]["value"] <= e[m]["ci"][1] <= 1
+        for other, c in e["against"].items():
+            assert abs(c["nDCG@10"]["diff"] - e["nDCG@10"]["value"] + found["rows"][other]["nDCG@10"]["value"]) < 2e-4
+    grid = found["grid"]
+    assert grid["queries"] == len(fresh) and grid["corpus_size"] == 50 and grid["metric"] == "nDCG@10"
+    assert [(t["keep"], t["weight"]) for t in grid["tried"]] == list(feedback.GRID)
+
+    monkeypatch.setattr("two_towers.recipe.train_model", lambda *_, **__: pytest.fail("trained again"))
+    call("feedback", *argv, monkeypatch=monkeypatch)
+    again = json.loads(out.read_text(encoding="utf-8"))["sample"]
+    assert again["rows"] == found["rows"] and again["grid"] == grid and "| bm25 + RM3 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        importlib.import_module("ladder").guarded(lambda: call("feedback", "--seeds", 0, monkeypatch=monkeypatch))
+
+    split = load("sample").test
+    model = feedback.towers(split.collection, 0, True, next((tmp_path / "v").iterdir()) / "towers-0")
+    run = feedback.rm3(model, split, 0.9, 0.4, documents=2, terms=3)
+    tokens, ids = model.lexical_tokens(split.corpus), list(split.corpus)
+    bm25 = importlib.import_module("two_towers.lexical").BM25(tokens, ids, model.tokenizer.vocab_size, 0.9, 0.4)
+    often = {w for w in range(2, model.tokenizer.vocab_size) if sum(w in tokens.row(i) for i in range(50)) > 5} | {0, 1}
+
+    def top(words: dict[int, float]) -> dict[int, float]:
+        best = sorted(words, key=lambda w: (-words[w], w))[:3]
+        return {w: words[w] / sum(words[v] for v in best) for w in best}
+
+    for q, text in split.queries.items():
+        asked, fed = model.lexical_tokens([text]).row(0).tolist(), {}
+        scores = bm25.scores(asked)
+        for i in sorted(range(50), key=lambda i: (scores[i], ids[i]), reverse=True)[:2]:
+            some = [w for w in tokens.row(i).tolist() if w not in often]
+            for w, share in top({w: some.count(w) for w in some}).items():
+                fed[w] = fed.get(w, 0) + scores[i] * share
+        wanted = sum(0.5 / len(asked) * bm25.scores([w]) for w in asked) + sum(0.5 * x * bm25.scores([w]) for w, x in top(fed).items())
+        assert set(run[q]) == {d for d, x in zip(ids, wanted, strict=True) if x > 0} and ranked(run[q])
+        assert all(abs(run[q][d] - x) < 1e-5 for d, x in zip(ids, wanted, strict=True) if x > 0)
+
+
 def test_recommend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "made" / "recommend.json"
     call("recommend", "--quick", "--seeds", 2, "--parts", 1, "--draws", 1, "--out", out, monkeypatch=monkeypatch)
