@@ -96,9 +96,8 @@ def rm3(model: Any, split: Any, k1: float, b: float, documents: int = 10, terms:
 
 def runs_of(model: Kept, split: Any, name: str, first: Any, bm25: Any) -> dict[str, Any]:
     """The rows of one model: as it is, with BM25, fed, and fed with BM25."""
-    from two_towers.feedback import asked_again
-
     from two_towers.evaluate import WEIGHT as share
+    from two_towers.feedback import asked_again
     from two_towers.lexical import rrf, weighted
 
     again = {who: asked_again(model, split, first[who], KEEP, WEIGHT, DEPTH) for who in ("model", "hybrid")}
@@ -112,7 +111,6 @@ def runs_of(model: Kept, split: Any, name: str, first: Any, bm25: Any) -> dict[s
 def milliseconds(model: Kept, split: Any, found: Any, tick: Any, queries: int = 50) -> dict[str, float]:
     """Of one query: the towers' first search (its vector included), and the second."""
     from two_towers.feedback import rocchio
-
     from two_towers.index import ExactIndex
     from two_towers.metrics import ranked
 
@@ -181,9 +179,8 @@ def with_rows(data: Any, folder: Path) -> Any:
 
 def grid(model: Kept, split: Any) -> dict[str, Any]:
     """The settings tried, on queries that are in no split."""
-    from two_towers.feedback import asked_again
-
     from two_towers.evaluate import FIXED, evaluate, primary
+    from two_towers.feedback import asked_again
     from two_towers.metrics import compare, measure
 
     metric = primary(split.qrels)

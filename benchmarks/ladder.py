@@ -297,10 +297,9 @@ def plot(entries: list[dict[str, Any]], data: str, split: str) -> Any:
             value = rungs[name][0]["metrics"][metric]
             ax.axvline(value, color="k", ls=":", lw=1.5)
             label = f"{called} {value:.3f}"
-            level = rungs["bm25"][0]["metrics"][metric] if "bm25" in rungs else 0.0
             side, shift = ("left", 3) if name == "chance" else ("right", -3)
             at = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
-            low = name == "minilm" and value < level  # between rungs, so that BM25's label has its place
+            low = name == "minilm"  # below, so that BM25's label has its place
             ax.annotate(label, (value, -0.5 if low else len(names) - 0.45), fontsize=9, **at)
     for y, name in enumerate(names):
         entry = best[name]
