@@ -9,9 +9,9 @@ import pytest
 from two_towers.data import load
 from two_towers.evaluate import evaluate
 from two_towers.index import ExactIndex
-from two_towers.lexical import BM25
+from two_towers.lexical import BM25, completed, weighted
 from two_towers.metrics import measure, ranked
-from two_towers.stages import Dense, Fused, Lexical, Rerank, Show, Stages, check_query, perfect, plot, table
+from two_towers.stages import Dense, Fused, Lexical, Rerank, Show, Stage, Stages, check_query, perfect, plot, table
 from two_towers.towers import DualEncoder
 
 DATA = load("sample")
@@ -76,6 +76,21 @@ def test_the_whole_equals_a_plain_loop() -> None:
         first = best(both, 12)[:6]
         assert ranked(run[q]) == best({d: ranker.of(text, DATA.corpus[d]) for d in first}, 4), q
     assert set(ranker.read) == {6} and len(ranker.read) == len(SPLIT.queries)
+
+
+def test_only_a_list_of_words_that_came_to_its_end_knows_the_others() -> None:
+    class Few(Stage):
+        name, keep, recalls, ids = "few", 1000, True, IDS
+
+        def __call__(self, queries, run=None):
+            return {q: dict(zip(IDS[3:6], (-0.1, -0.3, -0.2))) for q in queries}
+
+    asked = dict(list(SPLIT.queries.items())[:3])
+    near, found = dense(20)(asked), Few()(asked)
+    assert Fused(Few(), dense(20))(asked) == weighted(near, found, 0.4, "zscore")        # an approximate search misses some
+    words = lexical(20)(asked)
+    assert Fused(lexical(20), Few())(asked) == weighted(found, completed(words, found, 20), 0.4, "zscore")
+    assert any(len(row) < 20 and not set(IDS[3:6]) <= set(row) for row in words.values())
 
 
 def test_fusion_is_the_hybrid_of_evaluate() -> None:

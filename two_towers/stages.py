@@ -122,8 +122,9 @@ class Fused(Stage):
         if self.weight is None:
             fused = rrf(*runs, depth=self.depth)
         else:
-            first = completed(runs[0], runs[1], self.stages[0].keep)
-            fused = weighted(completed(runs[1], first, self.stages[1].keep), first, self.weight, "zscore")
+            one, two = (completed(run, other, stage.keep) if isinstance(stage, Lexical) else run  # what vectors lack is unknown
+                        for stage, run, other in zip(self.stages, runs, runs[::-1], strict=True))
+            fused = weighted(two, one, self.weight, "zscore")
         return {q: _first(row, self.keep) for q, row in fused.items()}
 
     def steps(self, queries: Mapping[str, str], before: Step | None = None) -> Iterator[Step]:
