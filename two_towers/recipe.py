@@ -58,7 +58,7 @@ class Recipe:
     lexical: int = 640               # of the lexical sketch beside it (notebook 09b); 0: none
     pretrain: str = "ict"            # the inverse cloze task on the corpus; "teacher": towards the vectors of "margin-mse"'s;
                                      # "none": labels only
-    pretrain_epochs: int = 8
+    pretrain_epochs: int = 8         # towards a teacher: so many together, and as many again with a tower for each side
     pretrain_lr: float = 3e-3
     loss: str = "inbatch"            # or "triplet"; "margin-mse": a teacher's margins, and no label
     margin: float = 0.2              # of the triplet loss
